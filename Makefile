@@ -1,0 +1,87 @@
+# Everything that a person or CI does here, by name. `make` alone lists it.
+#
+# The environment is .venv/, built with pip alone from pinned, hashed requirements. Stamps inside make the
+# second `make` instant.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+PORT ?= 8080
+ENGINE ?= llamacpp
+WORKERS ?= 1
+# VLLM=no leaves out vLLM: 2.6 GB less to download, and the tests that need it are skipped, loudly.
+VLLM ?= yes
+# More options for pytest, such as ARGS='-k cancel'.
+ARGS ?=
+
+VENV := .venv
+DEMO := $(VENV)/.demo
+STAMP := $(VENV)/.dev
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: help
+help: ## list these targets
+	@echo 'Headrace: make TARGET [VARIABLE=value ...]'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Variables: PORT=$(PORT) ENGINE=$(ENGINE) (or vllm) WORKERS=$(WORKERS) VLLM=$(VLLM) PYTHON=$(PYTHON) ARGS= (for pytest)'
+
+# Two steps: what the demo runs on, and on top of it what the tests and checks need.
+$(DEMO): requirements/demo.txt requirements/model.txt pyproject.toml infra/dev/make-venv
+	@infra/dev/make-venv $(VENV) $(PYTHON) demo model
+	@touch $@
+
+$(STAMP): $(DEMO) requirements/dev.txt
+	@infra/dev/make-venv $(VENV) $(PYTHON) dev
+	@touch $@
+
+.PHONY: venv
+venv: $(STAMP) ## build .venv/
+
+.PHONY: vllm
+vllm: $(DEMO) ## build .venv-vllm/ and convert the small model for it
+	@infra/engines/install-vllm.sh
+
+# What must be there before the demo or the tests start; vLLM only where it is asked for.
+.PHONY: engine
+engine: $(DEMO) $(if $(filter vllm,$(ENGINE)),vllm)
+
+.PHONY: demo
+# `exec`: a signal to make goes to its child, and that must be Headrace, not a shell.
+demo: engine ## serve a small model on this machine (PORT, ENGINE, WORKERS)
+	@exec $(BIN)/headrace demo --port $(PORT) --engine $(ENGINE) --workers $(WORKERS)
+
+.PHONY: test
+test: $(STAMP) ## every test that this machine can run
+	@infra/dev/test
+
+.PHONY: unit
+unit: $(STAMP) ## the fast tests alone
+	@$(PYTEST) -n 2 tests/unit
+
+.PHONY: check
+check: $(STAMP) ## formatting, lint, types, import rules, documentation
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/zensical build --clean
+
+.PHONY: fmt
+fmt: $(STAMP) ## put the code into shape
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+.PHONY: requirements
+requirements: $(STAMP) ## pin the requirements again (ARGS=--upgrade for newer ones)
+	@requirements/compile $(ARGS)
+
+.PHONY: clean
+clean: ## remove what was built here, environments included
+	rm -rf $(VENV) .venv-vllm var site dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+export VLLM ARGS
