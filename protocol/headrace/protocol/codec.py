@@ -1,0 +1,93 @@
+"""Structs to bytes and back. Every message from the bus enters the program through here."""
+
+from typing import Final
+
+import msgspec
+
+from headrace.protocol import names
+from headrace.protocol.control import Control
+from headrace.protocol.errors import Code, HeadraceError
+from headrace.protocol.frames import Frame
+from headrace.protocol.requests import VERSION, Preamble, Request
+from headrace.protocol.state import WorkerState
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_frame: Final = msgspec.msgpack.Decoder(Frame)
+_control: Final = msgspec.msgpack.Decoder(Control)
+_preamble: Final = msgspec.msgpack.Decoder(Preamble)
+_request: Final = msgspec.msgpack.Decoder(Request)
+_state: Final = msgspec.msgpack.Decoder(WorkerState)
+
+Message = Frame | Control | Request | WorkerState
+
+
+class UnknownVersion(HeadraceError):
+    """A request in a version that this process does not speak, with what is needed to say so."""
+
+    def __init__(self, preamble: Preamble) -> None:
+        super().__init__(
+            Code.UNSUPPORTED_VERSION,
+            f"The request came in protocol version {preamble.version}; this worker speaks {VERSION}.",
+        )
+        self.preamble = preamble
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of `message`."""
+    return _encoder.encode(message)
+
+
+def decode_frame(data: bytes) -> Frame:
+    """A frame, or HeadraceError ``bad_message``."""
+    try:
+        return _frame.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _bad("frame") from error
+
+
+def decode_control(data: bytes) -> Control:
+    """A control message with an admitted request id, or HeadraceError ``bad_message``."""
+    try:
+        message = _control.decode(data)
+        names.request_id(message.request)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise _bad("control message") from error
+    return message
+
+
+def decode_request(data: bytes) -> Request:
+    """An envelope whose names are admitted.
+
+    Raises UnknownVersion for another version, HeadraceError ``bad_message`` for anything else.
+    """
+    try:
+        preamble = _preamble.decode(data)
+        names.request_id(preamble.id)
+        names.process_id(preamble.edge)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise _bad("request") from error
+    if preamble.version != VERSION:
+        raise UnknownVersion(preamble)
+    try:
+        request = _request.decode(data)
+        names.slug(request.model)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise _bad("request") from error
+    return request
+
+
+def decode_state(data: bytes) -> WorkerState:
+    """A heartbeat whose names are admitted, or HeadraceError ``bad_message``."""
+    try:
+        state = _state.decode(data)
+        names.slug(state.cluster)
+        names.slug(state.model)
+        names.process_id(state.worker)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise _bad("worker state") from error
+    return state
+
+
+def _bad(what: str) -> HeadraceError:
+    # The decoder's own message may quote the input: it stays out of the error's text.
+    return HeadraceError(Code.BAD_MESSAGE, f"A {what} that could not be read.")

@@ -1,0 +1,20 @@
+"""The endpoints a request may name. An envelope carries one of these, never a path."""
+
+from enum import StrEnum
+from typing import Final
+
+
+class Endpoint(StrEnum):
+    """What an engine is asked for."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+
+
+ENGINE_PATHS: Final[dict[Endpoint, str]] = {
+    Endpoint.CHAT: "/v1/chat/completions",
+    Endpoint.COMPLETIONS: "/v1/completions",
+    Endpoint.EMBEDDINGS: "/v1/embeddings",
+}
+"""Where an OpenAI-compatible engine serves each endpoint."""

@@ -1,0 +1,117 @@
+"""What can go wrong with a request: a code for the client, a sentence for the person, no more.
+
+The codes are part of the API: clients branch on them. Each has the HTTP status and the ``type``
+of OpenAI's error object that goes with it, and says whether the same request may succeed later.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+
+class Code(StrEnum):
+    """The ``code`` of an error object."""
+
+    INVALID_JSON = "invalid_json"
+    INVALID_REQUEST = "invalid_request"
+    UNPROCESSABLE = "unprocessable_request"
+    INVALID_API_KEY = "invalid_api_key"
+    MODEL_NOT_FOUND = "model_not_found"
+    ENDPOINT_NOT_SERVED = "endpoint_not_served"
+    UNKNOWN_URL = "unknown_url"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    REQUEST_TIMEOUT = "request_timeout"
+    REQUEST_TOO_LARGE = "request_too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    QUEUE_FULL = "queue_full"
+    OVERLOADED = "overloaded"
+    UNAVAILABLE = "service_unavailable"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    CANCELLED = "cancelled"
+    WORKER_LOST = "worker_lost"
+    WORKER_DRAINED = "worker_drained"
+    ENGINE_FAILED = "engine_failed"
+    RESPONSE_TOO_LARGE = "response_too_large"
+    STREAM_BROKEN = "stream_broken"
+    SLOW_READER = "slow_reader"
+    UNSUPPORTED_VERSION = "unsupported_version"
+    BAD_MESSAGE = "bad_message"
+    INTERNAL = "internal_error"
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """How a code is told over HTTP."""
+
+    status: int
+    type: str
+    retryable: bool
+
+
+_CLIENT: Final = "invalid_request_error"
+_SERVER: Final = "server_error"
+
+KINDS: Final[dict[Code, Kind]] = {
+    Code.INVALID_JSON: Kind(400, _CLIENT, False),
+    Code.INVALID_REQUEST: Kind(400, _CLIENT, False),
+    Code.UNPROCESSABLE: Kind(422, _CLIENT, False),
+    Code.INVALID_API_KEY: Kind(401, "authentication_error", False),
+    Code.MODEL_NOT_FOUND: Kind(404, _CLIENT, False),
+    Code.ENDPOINT_NOT_SERVED: Kind(400, _CLIENT, False),
+    Code.UNKNOWN_URL: Kind(404, _CLIENT, False),
+    Code.METHOD_NOT_ALLOWED: Kind(405, _CLIENT, False),
+    Code.REQUEST_TIMEOUT: Kind(408, _CLIENT, True),
+    Code.REQUEST_TOO_LARGE: Kind(413, _CLIENT, False),
+    Code.HEADERS_TOO_LARGE: Kind(431, _CLIENT, False),
+    Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, _CLIENT, False),
+    Code.QUEUE_FULL: Kind(429, "rate_limit_error", True),
+    Code.OVERLOADED: Kind(503, _SERVER, True),
+    Code.UNAVAILABLE: Kind(503, _SERVER, True),
+    Code.DEADLINE_EXCEEDED: Kind(504, "timeout_error", True),
+    # 499 is nginx's "client closed request": never seen by a client, but by logs and metrics.
+    Code.CANCELLED: Kind(499, _CLIENT, False),
+    Code.WORKER_LOST: Kind(502, _SERVER, True),
+    Code.WORKER_DRAINED: Kind(503, _SERVER, True),
+    Code.ENGINE_FAILED: Kind(502, _SERVER, True),
+    Code.RESPONSE_TOO_LARGE: Kind(502, _SERVER, False),
+    Code.STREAM_BROKEN: Kind(502, _SERVER, True),
+    Code.SLOW_READER: Kind(408, _CLIENT, False),
+    Code.UNSUPPORTED_VERSION: Kind(502, _SERVER, False),
+    Code.BAD_MESSAGE: Kind(502, _SERVER, False),
+    Code.INTERNAL: Kind(500, _SERVER, True),
+}
+
+
+class HeadraceError(Exception):
+    """A failure with a `code` for the client and a sentence that a person understands.
+
+    The `message` reaches the client: it never holds a prompt, an answer, a path or a secret.
+    """
+
+    def __init__(
+        self,
+        code: Code,
+        message: str,
+        *,
+        param: str | None = None,
+        retryable: bool | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.param = param
+        self.retryable = KINDS[code].retryable if retryable is None else retryable
+        self.retry_after = retry_after
+        """Seconds after which to try again, or None where it makes no sense to say."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status that goes with the code."""
+        return KINDS[self.code].status
+
+    @property
+    def type(self) -> str:
+        """The ``type`` of OpenAI's error object that goes with the code."""
+        return KINDS[self.code].type

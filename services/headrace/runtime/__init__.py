@@ -1,0 +1,1 @@
+"""What every daemon shares: configuration, lifecycle, logging, metrics, the bus."""
