@@ -40,7 +40,7 @@ def mint() -> str:
 
 
 def well_formed(key: str) -> bool:
-    """Whether `key` has the form of a key and its checksum is right. Says nothing of its validity."""
+    """Whether `key` has the form of a key, checksum included. Says nothing of its validity."""
     if _KEY.fullmatch(key) is None:
         return False
     return _checksum(key[:-_CHECKSUM_LENGTH]) == key[-_CHECKSUM_LENGTH:]
