@@ -26,6 +26,9 @@ RECONNECT_SECONDS: Final = 0.25
 PENDING_BYTES: Final = 8 * 1024 * 1024
 """What may wait to be sent, also while reconnecting; `publish` raises BusError beyond it."""
 
+SEND_OVERHEAD: Final = 512
+"""More than subjects and lengths add to a message in the client's buffer."""
+
 SUBSCRIPTION_BYTES: Final = 256 * 1024 * 1024
 SUBSCRIPTION_MESSAGES: Final = 1024 * 1024
 """What may wait to be handled. Callbacks only sort messages, so this fills only in a long stall;
@@ -131,6 +134,28 @@ class Bus:
             pending_msgs_limit=SUBSCRIPTION_MESSAGES,
             pending_bytes_limit=SUBSCRIPTION_BYTES,
         )
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait to be sent. Who sends much should `flush` above some bound of its own."""
+        return self._client.pending_data_size
+
+    def send(self, subject: str, data: bytes, *, reply: str = "") -> None:
+        """Like `publish`, from code that cannot wait, such as a callback or a timer.
+
+        Raises BusError where the message can't even be buffered.
+        """
+        if self._client.pending_data_size + len(data) + SEND_OVERHEAD > PENDING_BYTES:
+            raise BusError("too much is waiting to be sent")
+        # The client's publish waits only where its buffer is full, so its first step is its last.
+        step = self._client.publish(subject, data, reply=reply)
+        try:
+            step.send(None)
+        except StopIteration:
+            return
+        except NatsError as error:
+            raise BusError(type(error).__name__) from error
+        step.close()
 
     async def publish(
         self,

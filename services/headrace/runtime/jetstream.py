@@ -184,9 +184,7 @@ class JetStream:
         """Take message `seq` out of the queue; False if it is there no more."""
         try:
             # no_erase: memory needs no overwriting, and it is what costs time.
-            await self._call(
-                f"STREAM.MSG.DELETE.{subjects.STREAM}", {"seq": seq, "no_erase": True}
-            )
+            await self._call(f"STREAM.MSG.DELETE.{subjects.STREAM}", {"seq": seq, "no_erase": True})
         except JetStreamError as error:
             if error.code in _NOT_FOUND or error.code == 10043:
                 return False
@@ -204,15 +202,18 @@ class JetStream:
             raise JetStreamError(info.error.err_code, info.error.description)
         return info
 
-    async def pull(
-        self, model: Slug, lane: str, *, reply: str, batch: int, expires: float
-    ) -> None:
-        """Ask for up to `batch` requests of a lane, to be sent to `reply` within `expires` seconds."""
+    def pull(self, model: Slug, lane: str, *, reply: str, batch: int, expires: float = 0.0) -> None:
+        """Ask for up to `batch` requests of a lane, to be sent to `reply` within `expires` seconds.
+
+        With `expires` 0 only what is there at once is sent. What ends a pull early or leaves it
+        short is told by a message with a ``Status`` header. Raises BusError.
+        """
         name = subjects.consumer(model, lane)
-        body = b'{"batch":%d,"expires":%d}' % (batch, int(expires * _NANO))
-        await self._bus.publish(
-            f"{self._api}.CONSUMER.MSG.NEXT.{subjects.STREAM}.{name}", body, reply=reply
-        )
+        if expires:
+            body = b'{"batch":%d,"expires":%d}' % (batch, int(expires * _NANO))
+        else:
+            body = b'{"batch":%d,"no_wait":true}' % batch
+        self._bus.send(f"{self._api}.CONSUMER.MSG.NEXT.{subjects.STREAM}.{name}", body, reply=reply)
 
     async def _call(self, verb: str, body: object) -> None:
         data = await self._bus.request(
