@@ -39,6 +39,12 @@ def load(path: Path | None, options: type[T], environ: Mapping[str, str], proces
         raise ConfigError(f"{path or 'configuration'}: {error}") from error
 
 
+def resolve(base: Path, path: str) -> Path:
+    """`path` as a file of the configuration means it: ``~`` is the home, and a relative path begins
+    at `base`, the configuration file's folder."""
+    return (base / Path(path).expanduser()).absolute()
+
+
 def override(table: dict[str, Any], environ: Mapping[str, str], prefix: str) -> None:
     """Put every variable that begins with `prefix` into `table`, in place."""
     for name in sorted(environ):

@@ -1,0 +1,65 @@
+"""When to cut a pipe that is open and dead. Plain values in, a verdict out.
+
+A link can stay open for good with nobody at its other end: a stopped gate, a firewall that forgot
+the connection, a server that hangs. The hub's server and the cluster's ping each other, so bytes
+come from the cluster's side every few seconds; when they don't, the pipe is cut and the hub's
+server dials again.
+"""
+
+from enum import Enum, auto
+from typing import Final, NamedTuple
+
+TICK_SECONDS: Final = 0.5
+"""How often a pipe is looked at."""
+
+LATE_SECONDS: Final = 2.0
+"""A look so long after the one before finds bytes that nobody had the time to read: it does not
+count."""
+
+REPEAT_SECONDS: Final = 60.0
+"""A second cut so soon after the first says that the connection itself is dead."""
+
+
+class Verdict(Enum):
+    """What to do about a pipe."""
+
+    KEEP = auto()
+    CUT_SESSION = auto()
+    CUT_CONNECTION = auto()
+
+
+class Limits(NamedTuple):
+    """How long a pipe may be silent, in seconds."""
+
+    silence: float
+    greeting: float
+
+
+class Hearing(NamedTuple):
+    """What was heard of a cluster through one pipe. Times are a monotonic clock's, in seconds."""
+
+    since: float
+    """When it was last heard, or began to be listened to."""
+    received: int = 0
+    """Bytes heard so far."""
+
+
+def listen(before: Hearing, *, now: float, received: int, deaf: bool) -> Hearing:
+    """What has been heard by `now`, when `received` bytes have come in all.
+
+    `deaf` says that nobody listened since `before`: reading had stopped because the hub was slow,
+    or the last look was long ago. Silence does not count then.
+    """
+    if deaf or received != before.received:
+        return Hearing(now, received)
+    return before
+
+
+def judge(hearing: Hearing, *, now: float, last_cut: float | None, limits: Limits) -> Verdict:
+    """Whether a pipe lives. `last_cut` tells when one of the same connection was cut, if so."""
+    limit = limits.silence if hearing.received else limits.greeting
+    if now - hearing.since <= limit:
+        return Verdict.KEEP
+    if last_cut is not None and now - last_cut <= REPEAT_SECONDS:
+        return Verdict.CUT_CONNECTION
+    return Verdict.CUT_SESSION
