@@ -1,0 +1,1 @@
+"""The edge: HTTP in, requests onto the bus, frames back, as OpenAI's API."""

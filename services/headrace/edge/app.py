@@ -1,0 +1,86 @@
+"""The edge's routes, put together."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from headrace.edge.dispatcher import Dispatcher
+from headrace.edge.errors import body_of, headers_of
+from headrace.edge.http import RequestIds
+from headrace.edge.inference import ROWS, Inference
+from headrace.edge.keys import KeyRing
+from headrace.edge.metrics import EdgeMetrics
+from headrace.edge.models import Models
+from headrace.edge.options import EdgeOptions
+from headrace.edge.pages import Health, Metrics, ModelList, OneModel, Ready
+from headrace.protocol.errors import Code, HeadraceError
+from headrace.runtime.logging import Logger
+
+
+def build(
+    *,
+    keys: KeyRing,
+    models: Models,
+    dispatcher: Dispatcher,
+    options: EdgeOptions,
+    metrics: EdgeMetrics,
+    registry: Callable[[], CollectorRegistry],
+    log: Logger,
+) -> ASGIApp:
+    """The whole app. `registry` gives the registry to show at ``/metrics``."""
+    routes = [
+        Route(
+            row.path,
+            Inference(
+                row, keys=keys, models=models, dispatcher=dispatcher, options=options,
+                metrics=metrics, log=log,
+            ),
+            methods=["POST"],
+        )
+        for row in ROWS
+    ]  # fmt: skip
+    routes += [
+        Route("/v1/models", ModelList(keys, models), methods=["GET"]),
+        Route("/v1/models/{name:path}", OneModel(keys, models), methods=["GET"]),
+        Route("/healthz", Health(), methods=["GET"]),
+        Route("/readyz", Ready(dispatcher), methods=["GET"]),
+        Route("/metrics", Metrics(registry), methods=["GET"]),
+    ]
+    app = Starlette(
+        routes=routes,
+        exception_handlers={HTTPException: _http_exception, Exception: _any_exception},
+    )
+    app.router.redirect_slashes = False
+    return RequestIds(app)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    """What Starlette's router refuses."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 405:
+        allowed = (error.headers or {}).get("Allow", "") if isinstance(error, HTTPException) else ""
+        return _error_response(
+            HeadraceError(
+                Code.METHOD_NOT_ALLOWED, f"{request.method} is not allowed here; use {allowed}."
+            ),
+            allow=allowed,
+        )
+    return _error_response(HeadraceError(Code.UNKNOWN_URL, "There is nothing at this URL."))
+
+
+async def _any_exception(request: Request, error: Exception) -> Response:
+    """A defect of ours: the client learns its request's id and nothing else."""
+    return _error_response(HeadraceError(Code.INTERNAL, "The server had an error."))
+
+
+def _error_response(error: HeadraceError, allow: str = "") -> Response:
+    headers = {name.decode(): value.decode() for name, value in headers_of(error)}
+    if allow:
+        headers["allow"] = allow
+    return Response(body_of(error), status_code=error.status, headers=headers)

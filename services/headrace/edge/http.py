@@ -1,0 +1,178 @@
+"""The edge's own small pieces of HTTP: JSON and error answers, bodies, request ids, hard limits."""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any, Final
+
+import msgspec
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from headrace.edge import errors
+from headrace.protocol.errors import Code, HeadraceError
+from headrace.protocol.names import RequestId, new_request_id
+
+Headers = list[tuple[bytes, bytes]]
+
+MAX_HEADER_BYTES: Final = 64 * 1024
+"""All of a request's headers together; uvicorn itself has no bound."""
+
+HEADER_SECONDS: Final = 20.0
+"""A connection whose first request isn't there by then is closed."""
+
+_json: Final = msgspec.json.Encoder()
+
+
+async def respond(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    """Send a whole answer."""
+    headers = [*headers, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_json(send: Send, status: int, content: object) -> None:
+    """Send `content` as JSON."""
+    await respond(send, status, _json.encode(content), [(b"content-type", b"application/json")])
+
+
+async def respond_error(send: Send, error: HeadraceError) -> None:
+    """Send `error` as OpenAI's error object."""
+    await respond(send, error.status, errors.body_of(error), errors.headers_of(error))
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that name, or None."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return None
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float) -> bytes:
+    """The request's body. Raises ``request_too_large``, ``request_timeout``, ``cancelled``."""
+    length = header(scope, b"content-length")
+    if length is not None and length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+    try:
+        async with asyncio.timeout(seconds):
+            return await _receive_all(receive, limit)
+    except TimeoutError:
+        raise HeadraceError(
+            Code.REQUEST_TIMEOUT, f"The request's body did not arrive within {seconds:.0f} s."
+        ) from None
+
+
+async def _receive_all(receive: Receive, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise HeadraceError(Code.CANCELLED, "The client left before its request was complete.")
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(limit: int) -> HeadraceError:
+    return HeadraceError(
+        Code.REQUEST_TOO_LARGE, f"The request's body is larger than {limit} bytes."
+    )
+
+
+def request_id(scope: Scope) -> RequestId:
+    """The id that `RequestIds` gave this request."""
+    id: RequestId = scope["headrace.request_id"]
+    return id
+
+
+class RequestIds:
+    """Gives every request an id and tells it in every answer's ``x-request-id``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        id = new_request_id()
+        scope["headrace.request_id"] = id
+
+        async def send_with_id(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", id.encode())]
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's HTTP connection, with bounds on headers and JSON for what is not even HTTP."""
+
+    _early_bytes = 0
+    _early_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock."""
+        super().connection_made(transport)
+        self._early_timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._early_bytes = 1
+
+    def on_headers_complete(self) -> None:
+        """A request's headers are there."""
+        self._early_bytes = 0
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client."""
+        super().data_received(data)
+        if self._early_bytes and not self.transport.is_closing():
+            self._early_bytes += len(data)
+            if self._early_bytes > MAX_HEADER_BYTES:
+                self._refuse(HeadraceError(Code.HEADERS_TOO_LARGE, "The headers are too large."))
+
+    def send_400_response(self, msg: str) -> None:
+        """What is not HTTP gets an error object too."""
+        self._refuse(HeadraceError(Code.INVALID_REQUEST, "This is not a valid HTTP request."))
+
+    def _too_slow(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse(HeadraceError(Code.REQUEST_TIMEOUT, "The request did not arrive in time."))
+
+    def _stop_timer(self) -> None:
+        if self._early_timer is not None:
+            self._early_timer.cancel()
+            self._early_timer = None
+
+    def _refuse(self, error: HeadraceError) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # An answer is under way on this connection: a second one in its midst would be worse.
+            self.transport.close()
+            return
+        body = errors.body_of(error)
+        reason = b"Bad Request" if error.status == 400 else b"Refused"
+        lines = [
+            b"HTTP/1.1 %d %s" % (error.status, reason),
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+            b"connection: close",
+            b"x-request-id: " + new_request_id().encode(),
+        ]
+        self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        self.transport.close()

@@ -1,0 +1,234 @@
+"""The endpoints that ask a model for something: rows of one table, served by one class."""
+
+import asyncio
+import re
+import time
+from typing import Final
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from headrace.edge import errors
+from headrace.edge.admission import admit, is_json, lane_of
+from headrace.edge.answer import Phase
+from headrace.edge.dispatcher import Dispatcher
+from headrace.edge.http import header, read_body, request_id, respond, respond_error
+from headrace.edge.keys import KeyRing, Principal
+from headrace.edge.live import LiveRequest
+from headrace.edge.metrics import EdgeMetrics
+from headrace.edge.models import Model, Models
+from headrace.edge.options import EdgeOptions
+from headrace.protocol.endpoints import Endpoint
+from headrace.protocol.errors import Code, HeadraceError
+from headrace.runtime.logging import Logger
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One endpoint: where it is served and what it asks the engine for."""
+
+    path: str
+    endpoint: Endpoint
+
+
+ROWS: Final = (
+    Row("/v1/chat/completions", Endpoint.CHAT),
+    Row("/v1/completions", Endpoint.COMPLETIONS),
+    Row("/v1/embeddings", Endpoint.EMBEDDINGS),
+)
+"""Every endpoint that asks a model for something. The next one is one more row."""
+
+_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+_STREAM_HEADERS: Final = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx must not hold tokens back
+]
+
+
+class Inference:
+    """One row of the table as an ASGI app."""
+
+    def __init__(
+        self,
+        row: Row,
+        *,
+        keys: KeyRing,
+        models: Models,
+        dispatcher: Dispatcher,
+        options: EdgeOptions,
+        metrics: EdgeMetrics,
+        log: Logger,
+    ) -> None:
+        self._row = row
+        self._keys = keys
+        self._models = models
+        self._dispatcher = dispatcher
+        self._options = options
+        self._metrics = metrics
+        self._log = log
+        self._time = asyncio.get_running_loop().time
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            principal = self._keys.authenticate(scope["headers"])
+            if not is_json(header(scope, b"content-type")):
+                raise HeadraceError(
+                    Code.UNSUPPORTED_MEDIA_TYPE, "Send JSON, as `Content-Type: application/json`."
+                )
+            options = self._options
+            body = await read_body(scope, receive, options.max_body_bytes, options.body_seconds)
+            request, model = self._admit(scope, principal, body)
+        except HeadraceError as error:
+            self._metrics.refused.labels(error.code).inc()
+            await respond_error(send, error)
+            return
+        await self._serve(request, model, receive, send)
+
+    def _admit(self, scope: Scope, principal: Principal, body: bytes) -> tuple[LiveRequest, Model]:
+        asked = admit(self._row.endpoint, body)
+        model = self._models.find_for(asked.model, self._row.endpoint)
+        if not self._dispatcher.ready:
+            raise HeadraceError(
+                Code.UNAVAILABLE, "The request queue cannot be reached right now.", retry_after=2
+            )
+        trace = header(scope, b"traceparent") or b""
+        live = self._dispatcher.live
+        options = self._options
+        request = LiveRequest(
+            id=request_id(scope),
+            endpoint=self._row.endpoint,
+            model=model.slug,
+            stream=asked.stream,
+            body=body,
+            tenant=principal.tenant,
+            lane=lane_of(live.in_flight(principal.tenant)),
+            trace=trace.decode() if _TRACEPARENT.fullmatch(trace) else "",
+            now=self._time(),
+            wall=time.time(),
+            deadline_seconds=options.deadline_seconds,
+            max_buffered=options.max_buffered_bytes if asked.stream else options.max_answer_bytes,
+        )
+        live.add(request)
+        return request, model
+
+    async def _serve(
+        self, request: LiveRequest, model: Model, receive: Receive, send: Send
+    ) -> None:
+        watcher = asyncio.create_task(_watch_client(request, receive))
+        status = 500
+        try:
+            try:
+                await self._dispatcher.submit(request, model)
+            except HeadraceError as error:
+                request.answer.fail(error.code, error.message, retry_after=error.retry_after)
+            status = await (self._stream if request.stream else self._whole)(request, model, send)
+        finally:
+            watcher.cancel()
+            if request.left:
+                request.answer.fail(Code.CANCELLED, "The client left.")
+            self._dispatcher.finish(request)
+            self._account(request, status)
+
+    async def _whole(self, request: LiveRequest, model: Model, send: Send) -> int:
+        """Wait for the whole answer, then send it. Returns the HTTP status."""
+        while not request.over:
+            await request.changed()
+        answer = request.answer
+        body = answer.take()
+        if body and not request.first_byte:
+            request.first_byte = self._time()
+        if request.left:
+            return 499
+        if answer.error is not None:
+            await respond_error(send, answer.error)
+            return answer.error.status
+        status = answer.status
+        if status >= 400:
+            status, body = errors.engine_error(status, body)
+        await respond(send, status, body, [(b"content-type", b"application/json")])
+        return status
+
+    async def _stream(self, request: LiveRequest, model: Model, send: Send) -> int:
+        """Send the answer as it comes. Returns the HTTP status."""
+        answer = request.answer
+        # An answer that is there soon decides the status; after that 200 is sent and comments
+        # keep the connection alive.
+        while request.held and not request.over and not 200 <= answer.status < 400:
+            await request.changed()
+        if request.held and (request.left or answer.error is not None or answer.status >= 400):
+            return await self._whole(request, model, send)
+        await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+        request.held = False
+        while True:
+            data = answer.take() if answer.status < 400 else b""
+            ended = answer.phase is Phase.ENDED
+            if request.left:
+                return 499
+            if data:
+                answer.visible = True
+                if not request.first_byte:
+                    request.first_byte = self._time()
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            elif request.comment and not ended:
+                request.comment = False
+                request.commented = self._time()
+                comment = self._comment(request, model)
+                await send({"type": "http.response.body", "body": comment, "more_body": True})
+            elif ended:
+                break
+            else:
+                await request.changed()
+        last = b""
+        if answer.error is not None:
+            last = errors.event_of(errors.body_of(answer.error))
+        elif answer.status >= 400:
+            last = errors.event_of(errors.engine_error(answer.status, answer.take())[1])
+        await send({"type": "http.response.body", "body": last, "more_body": False})
+        return 200
+
+    def _comment(self, request: LiveRequest, model: Model) -> bytes:
+        """The SSE comment that tells a waiting client where it stands."""
+        now = self._time()
+        waited = now - request.arrived
+        if request.answer.phase is Phase.RUNNING:
+            return b": running waited=%ds\n\n" % waited
+        state = model.demand(now).state
+        return b": queued model=%s state=%s waited=%ds\n\n" % (
+            model.slug.encode(), state.encode(), waited,
+        )  # fmt: skip
+
+    def _account(self, request: LiveRequest, status: int) -> None:
+        now = self._time()
+        answer = request.answer
+        outcome = answer.error.code.value if answer.error is not None else "ok"
+        if outcome == "ok" and answer.status >= 400:
+            outcome = "engine_refused"
+        self._metrics.ended(request, outcome, now)
+        self._log.info(
+            "finished",
+            request=request.id,
+            model=request.model,
+            endpoint=request.endpoint.value,
+            tenant=request.tenant,
+            worker=answer.worker,
+            cluster=answer.cluster,
+            attempt=answer.attempt,
+            outcome=outcome,
+            status=status,
+            seconds=round(now - request.arrived, 4),
+            first_byte=round(request.first_byte - request.arrived, 4)
+            if request.first_byte
+            else None,
+            prompt_tokens=answer.usage.prompt_tokens,
+            completion_tokens=answer.usage.completion_tokens,
+        )
+
+
+async def _watch_client(request: LiveRequest, receive: Receive) -> None:
+    """Notice that the client leaves, while it waits and while it streams."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    request.left = True
+    request.wake()

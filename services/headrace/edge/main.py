@@ -1,0 +1,60 @@
+"""``headrace-edge``: the HTTP side of Headrace, on the web machine."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from headrace.edge.options import EdgeOptions
+from headrace.edge.processes import supervise
+from headrace.runtime import config, lifecycle, logging
+
+DESCRIPTION = """\
+Serves the OpenAI-compatible API: checks the key, puts each request into its model's queue on the
+hub's NATS, and streams the answer back. `headrace init` writes the configuration.
+"""
+
+
+def main() -> int:
+    """Run the edge; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="headrace-edge", description=DESCRIPTION)
+    parser.add_argument("--config", type=Path, required=True, help="edge.toml")
+    parser.add_argument("--log-level", default="info", choices=["debug", "info", "warning"])
+    # One of several processes on the port, started by the first: not for people.
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    log = logging.setup("edge", arguments.log_level)
+    try:
+        options = load(arguments.config)
+    except config.ConfigError as error:
+        print(f"headrace-edge: {error}", file=sys.stderr)
+        return lifecycle.EXIT_CONFIG
+    if options.processes > 1 and not arguments.child:
+        command = [sys.executable, "-m", "headrace.edge.main", *sys.argv[1:], "--child"]
+        return lifecycle.run(
+            lambda life: supervise(command, options, life), log, drain_seconds=options.drain_seconds
+        )
+    created = int(arguments.config.stat().st_mtime)
+    # Imported late: prometheus-client decides at import whether its values are shared.
+    from headrace.edge.server import serve
+
+    return lifecycle.run(
+        lambda life: serve(options, created, life), log, drain_seconds=options.drain_seconds
+    )
+
+
+def load(path: Path) -> EdgeOptions:
+    """The options at `path`, with the paths in them resolved. Raises ConfigError."""
+    options = config.load(path, EdgeOptions, os.environ, "edge")
+    nkey_file = options.bus.nkey_file
+    bus = msgspec.structs.replace(
+        options.bus, nkey_file=str(config.resolve(path.parent, nkey_file)) if nkey_file else ""
+    )
+    secret = str(config.resolve(path.parent, options.secret_file))
+    return msgspec.structs.replace(options, bus=bus, secret_file=secret)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

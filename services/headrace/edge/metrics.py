@@ -1,0 +1,65 @@
+"""The edge's metrics. Labels are models and outcomes, never a user or a key."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from headrace.edge.live import LiveRequest
+from headrace.protocol.frames import Usage
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+
+
+class EdgeMetrics:
+    """All of them, on the `registry` passed in."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "headrace_edge_requests", "Requests by model and how they ended.",
+            ["model", "outcome"], registry=registry,
+        )  # fmt: skip
+        self.tokens = Counter(
+            "headrace_edge_tokens", "Tokens as counted by the engines.",
+            ["model", "kind"], registry=registry,
+        )  # fmt: skip
+        self.queue_seconds = Histogram(
+            "headrace_edge_queue_seconds", "From arrival until a worker took the request.",
+            ["model"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.first_byte_seconds = Histogram(
+            "headrace_edge_first_byte_seconds", "From arrival until the answer's first byte.",
+            ["model"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.total_seconds = Histogram(
+            "headrace_edge_total_seconds", "From arrival until the end.",
+            ["model"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.live = Gauge(
+            "headrace_edge_live_requests", "Requests held at this moment.",
+            registry=registry, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.refused = Counter(
+            "headrace_edge_refused", "Requests refused before they were queued.",
+            ["code"], registry=registry,
+        )  # fmt: skip
+        self.resumes = Counter(
+            "headrace_edge_resumes", "Times that frames were asked for again.", registry=registry
+        )
+        self.bad_messages = Counter(
+            "headrace_edge_bad_messages", "Messages that could not be read.", registry=registry
+        )
+
+    def ended(self, request: LiveRequest, outcome: str, now: float) -> None:
+        """Count a request that was queued and is over."""
+        model = request.model
+        self.requests.labels(model, outcome).inc()
+        self.total_seconds.labels(model).observe(now - request.arrived)
+        if request.started:
+            self.queue_seconds.labels(model).observe(request.started - request.arrived)
+        if request.first_byte:
+            self.first_byte_seconds.labels(model).observe(request.first_byte - request.arrived)
+        self._count(model, request.answer.usage)
+
+    def _count(self, model: str, usage: Usage) -> None:
+        if usage.prompt_tokens:
+            self.tokens.labels(model, "prompt").inc(usage.prompt_tokens)
+        if usage.completion_tokens:
+            self.tokens.labels(model, "completion").inc(usage.completion_tokens)

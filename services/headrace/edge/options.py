@@ -1,0 +1,80 @@
+"""The edge's configuration, ``edge.toml``."""
+
+import msgspec
+
+from headrace.protocol.endpoints import Endpoint
+from headrace.protocol.names import Slug, slug, slug_of
+from headrace.protocol.requests import MAX_BODY_BYTES
+from headrace.runtime.bus import BusOptions
+from headrace.runtime.jetstream import DEDUPE_SECONDS, QueueLimits
+
+
+class ModelOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A model that clients may ask for by its `name`. The `slug` is made from it if not given."""
+
+    name: str
+    slug: str = ""
+    endpoints: tuple[Endpoint, ...] = (Endpoint.CHAT, Endpoint.COMPLETIONS)
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.name) <= 200 or not self.name.isprintable():
+            raise ValueError("a model's name has 1 to 200 printable characters")
+        _ = self.queue
+
+    @property
+    def queue(self) -> Slug:
+        """The slug under which its requests are queued."""
+        return slug(self.slug) if self.slug else slug_of(self.name)
+
+
+class KeyOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """An API key: an `id` for logs and accounts, and the digest that ``headrace init`` printed."""
+
+    id: str
+    digest: str
+
+
+class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """All of the edge's options. Durations are in seconds, sizes in bytes."""
+
+    secret_file: str
+    """The secret with which API keys are digested."""
+    host: str = "127.0.0.1"
+    port: int = 8080
+    processes: int = 1
+    bus: BusOptions = BusOptions()
+    queue: QueueLimits = QueueLimits()
+    models: tuple[ModelOptions, ...] = ()
+    keys: tuple[KeyOptions, ...] = ()
+
+    max_body_bytes: int = 4 * 1024 * 1024
+    body_seconds: float = 30.0
+    """A client that takes longer to send its body is cut off."""
+    max_live: int = 20_000
+    """Requests that one process holds at once. A waiting one costs some 30 KiB."""
+    max_buffered_bytes: int = 1024 * 1024
+    """What may wait for one slow reader before it is cut off."""
+    max_answer_bytes: int = 64 * 1024 * 1024
+    """The largest whole (not streamed) answer."""
+    deadline_seconds: float = 600.0
+    """By then every request has ended; openai's client gives up after as long."""
+    hold_seconds: float = 2.0
+    """How long a stream's status is held back, so that an early failure has a true status."""
+    comment_seconds: float = 5.0
+    """How often a waiting stream gets a comment."""
+    worker_silence_seconds: float = 15.0
+    """A worker without a heartbeat for so long counts as lost."""
+    drain_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 1024 <= self.max_body_bytes <= MAX_BODY_BYTES:
+            raise ValueError(f"max_body_bytes must be 1024 to {MAX_BODY_BYTES}")
+        if not 1 <= self.deadline_seconds <= DEDUPE_SECONDS:
+            raise ValueError(f"deadline_seconds must be 1 to {DEDUPE_SECONDS:.0f}")
+        if not 1 <= self.processes <= 256:
+            raise ValueError("processes must be 1 to 256")
+        names = [model.name for model in self.models]
+        queues = [model.queue for model in self.models]
+        for what in (names, queues, [key.id for key in self.keys]):
+            for twice in {one for one in what if what.count(one) > 1}:
+                raise ValueError(f"{twice!r} is there twice")

@@ -1,0 +1,112 @@
+"""One edge process: from its options to a served port, and back down."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from headrace.edge import app
+from headrace.edge.dispatcher import Dispatcher
+from headrace.edge.http import Connection
+from headrace.edge.keys import KeyRing
+from headrace.edge.metrics import EdgeMetrics
+from headrace.edge.models import Models
+from headrace.edge.options import EdgeOptions
+from headrace.protocol import subjects
+from headrace.protocol.errors import Code
+from headrace.protocol.names import new_process_id
+from headrace.runtime import apikeys
+from headrace.runtime.bus import Bus
+from headrace.runtime.lifecycle import Fatal, Lifecycle
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: a class that presses Enter at once."""
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield  # signals are the lifecycle's
+
+
+def listen(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A bound socket; with `shared`, one of several on the same port. Raises Fatal."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise Fatal(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return sock
+
+
+async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
+    """Serve until told to stop; then take nothing new, let streams end, and end the rest."""
+    sock = listen(options.host, options.port, shared=options.processes > 1)
+    edge = new_process_id()
+    log = life.log.bind(edge=edge)
+    registry = CollectorRegistry()
+    metrics = EdgeMetrics(registry)
+    models = Models(options.models, created)
+    keys = KeyRing(apikeys.load_secret(Path(options.secret_file)), options.keys)
+    bus = Bus(log, name=f"edge-{edge}", inbox=subjects.edge_inbox(edge))
+    dispatcher = Dispatcher(edge, bus, models, options, metrics, log)
+    metrics.live.set_function(lambda: len(dispatcher.live))
+    asgi = app.build(
+        keys=keys, models=models, dispatcher=dispatcher, options=options, metrics=metrics,
+        registry=lambda: shown(registry), log=log,
+    )  # fmt: skip
+    server = _Server(
+        uvicorn.Config(
+            asgi,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=75,
+        )  # fmt: skip
+    )
+    async with asyncio.TaskGroup() as tasks:
+        # HTTP first: while the bus is not there, clients get a clear 503 instead of nothing.
+        http = tasks.create_task(server.serve(sockets=[sock]), name="http")
+        link = tasks.create_task(_link(bus, options, dispatcher, life), name="bus")
+        await life.stopping.wait()
+        server.should_exit = True
+        await asyncio.wait([http], timeout=life.drain_left)
+        dispatcher.fail_all(Code.UNAVAILABLE, "The server is going down; try again.")
+        await asyncio.wait([http], timeout=2.0)
+        server.force_exit = True
+        await dispatcher.settle()
+        link.cancel()
+    await bus.close()
+    return 0
+
+
+async def _link(bus: Bus, options: EdgeOptions, dispatcher: Dispatcher, life: Lifecycle) -> None:
+    await bus.connect(options.bus)
+    life.ready()
+    await dispatcher.run()
+
+
+def shown(registry: CollectorRegistry) -> CollectorRegistry:
+    """The registry to show: of all edge processes together where there are several."""
+    path = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not path:
+        return registry
+    together = CollectorRegistry()
+    MultiProcessCollector(together, path)
+    return together
