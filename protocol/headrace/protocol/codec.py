@@ -12,8 +12,8 @@ from headrace.protocol.requests import VERSION, Preamble, Request
 from headrace.protocol.state import WorkerState
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_frame: Final = msgspec.msgpack.Decoder(Frame)
-_control: Final = msgspec.msgpack.Decoder(Control)
+_frame: Final[msgspec.msgpack.Decoder[Frame]] = msgspec.msgpack.Decoder(Frame)
+_control: Final[msgspec.msgpack.Decoder[Control]] = msgspec.msgpack.Decoder(Control)
 _preamble: Final = msgspec.msgpack.Decoder(Preamble)
 _request: Final = msgspec.msgpack.Decoder(Request)
 _state: Final = msgspec.msgpack.Decoder(WorkerState)
@@ -27,7 +27,8 @@ class UnknownVersion(HeadraceError):
     def __init__(self, preamble: Preamble) -> None:
         super().__init__(
             Code.UNSUPPORTED_VERSION,
-            f"The request came in protocol version {preamble.version}; this worker speaks {VERSION}.",
+            f"The request came in protocol version {preamble.version}; "
+            f"this worker speaks {VERSION}.",
         )
         self.preamble = preamble
 

@@ -29,7 +29,7 @@ class Head(msgspec.Struct, array_like=True, frozen=True, tag="h"):
 
 
 class Chunk(msgspec.Struct, array_like=True, frozen=True, tag="c"):
-    """Bytes of the engine's body. Of a stream: whole SSE events only, so that a cut never tears one."""
+    """Bytes of the engine's body; of a stream whole SSE events only, so that no cut tears one."""
 
     attempt: int
     seq: int

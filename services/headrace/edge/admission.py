@@ -82,9 +82,12 @@ def lane_of(in_flight: int) -> str:
     return "normal" if in_flight < MANY_IN_FLIGHT else "low"
 
 
-def is_json(content_type: bytes | None) -> bool:
-    """Whether a content type may be JSON; a missing one may."""
+def require_json(content_type: bytes | None) -> None:
+    """Raise ``unsupported_media_type`` unless the body may be JSON; a missing type may be."""
     if content_type is None:
-        return True
+        return
     media = content_type.split(b";", 1)[0].strip().lower()
-    return media == b"application/json" or media.endswith(b"+json")
+    if media != b"application/json" and not media.endswith(b"+json"):
+        raise HeadraceError(
+            Code.UNSUPPORTED_MEDIA_TYPE, "Send JSON, as `Content-Type: application/json`."
+        )

@@ -74,7 +74,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     return _error_response(HeadraceError(Code.UNKNOWN_URL, "There is nothing at this URL."))
 
 
-async def _any_exception(request: Request, error: Exception) -> Response:
+async def _any_exception(_: Request, __: Exception) -> Response:
     """A defect of ours: the client learns its request's id and nothing else."""
     return _error_response(HeadraceError(Code.INTERNAL, "The server had an error."))
 

@@ -5,6 +5,7 @@ time (deadlines, comments, lost workers), so that a token costs no timer and no 
 """
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -41,6 +42,7 @@ class Dispatcher:
         self,
         edge: ProcessId,
         bus: Bus,
+        *,
         models: Models,
         options: EdgeOptions,
         metrics: EdgeMetrics,
@@ -153,10 +155,9 @@ class Dispatcher:
         await self._publish_again(request)
 
     async def _delete(self, seq: int) -> None:
-        try:
+        # Where this fails it leaves the queue at its deadline by itself (per-message TTL).
+        with contextlib.suppress(JetStreamError, BusError):
             await self._jetstream.delete(seq)
-        except (JetStreamError, BusError):
-            pass  # it leaves the queue at its deadline by itself (per-message TTL)
 
     async def _keep_queue(self) -> None:
         """Make stream and consumers at the start and whenever the hub may have lost them."""
@@ -258,10 +259,9 @@ class Dispatcher:
         self._spawn(self._control(answer.worker, ask))
 
     async def _control(self, worker: str, control: Control) -> None:
-        try:
+        # Where this fails the sweep, or the next stray frame, tries again.
+        with contextlib.suppress(BusError, ValueError):
             await self._bus.publish(subjects.control(ProcessId(worker)), codec.encode(control))
-        except (BusError, ValueError):
-            pass  # the sweep, or the next stray frame, tries again
 
     def _wake_scaler(self, model: Slug) -> None:
         now = self._time()
@@ -271,10 +271,9 @@ class Dispatcher:
         self._spawn(self._hint(model))
 
     async def _hint(self, model: Slug) -> None:
-        try:
+        # A lost hint only costs the scaler one polling interval.
+        with contextlib.suppress(BusError):
             await self._bus.publish(subjects.demand(model), b"")
-        except BusError:
-            pass  # a lost hint only costs the scaler one polling interval
 
     # --- the watch ----------------------------------------------------------------------------
 

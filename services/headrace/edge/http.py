@@ -147,7 +147,7 @@ class Connection(HttpToolsProtocol):
             if self._early_bytes > MAX_HEADER_BYTES:
                 self._refuse(HeadraceError(Code.HEADERS_TOO_LARGE, "The headers are too large."))
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - ours is the clearer sentence
         """What is not HTTP gets an error object too."""
         self._refuse(HeadraceError(Code.INVALID_REQUEST, "This is not a valid HTTP request."))
 
@@ -160,8 +160,12 @@ class Connection(HttpToolsProtocol):
             self._early_timer.cancel()
             self._early_timer = None
 
+    def _answering(self) -> bool:
+        cycle: object = self.cycle  # None before the first request, whatever uvicorn's types say
+        return cycle is not None and not self.cycle.response_complete
+
     def _refuse(self, error: HeadraceError) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._answering():
             # An answer is under way on this connection: a second one in its midst would be worse.
             self.transport.close()
             return

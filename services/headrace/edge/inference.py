@@ -9,8 +9,8 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from headrace.edge import errors
-from headrace.edge.admission import admit, is_json, lane_of
-from headrace.edge.answer import Phase
+from headrace.edge.admission import admit, lane_of, require_json
+from headrace.edge.answer import Answer, Phase
 from headrace.edge.dispatcher import Dispatcher
 from headrace.edge.http import header, read_body, request_id, respond, respond_error
 from headrace.edge.keys import KeyRing, Principal
@@ -36,6 +36,9 @@ ROWS: Final = (
     Row("/v1/embeddings", Endpoint.EMBEDDINGS),
 )
 """Every endpoint that asks a model for something. The next one is one more row."""
+
+CLIENT_LEFT: Final = 499
+"""nginx's status for it: nobody is there to see it but the log."""
 
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -73,10 +76,7 @@ class Inference:
         """Serve one request."""
         try:
             principal = self._keys.authenticate(scope["headers"])
-            if not is_json(header(scope, b"content-type")):
-                raise HeadraceError(
-                    Code.UNSUPPORTED_MEDIA_TYPE, "Send JSON, as `Content-Type: application/json`."
-                )
+            require_json(header(scope, b"content-type"))
             options = self._options
             body = await read_body(scope, receive, options.max_body_bytes, options.body_seconds)
             request, model = self._admit(scope, principal, body)
@@ -131,7 +131,7 @@ class Inference:
             self._dispatcher.finish(request)
             self._account(request, status)
 
-    async def _whole(self, request: LiveRequest, model: Model, send: Send) -> int:
+    async def _whole(self, request: LiveRequest, _: Model, send: Send) -> int:
         """Wait for the whole answer, then send it. Returns the HTTP status."""
         while not request.over:
             await request.changed()
@@ -140,7 +140,7 @@ class Inference:
         if body and not request.first_byte:
             request.first_byte = self._time()
         if request.left:
-            return 499
+            return CLIENT_LEFT
         if answer.error is not None:
             await respond_error(send, answer.error)
             return answer.error.status
@@ -161,32 +161,33 @@ class Inference:
             return await self._whole(request, model, send)
         await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
         request.held = False
-        while True:
-            data = answer.take() if answer.status < 400 else b""
-            ended = answer.phase is Phase.ENDED
-            if request.left:
-                return 499
+        while not request.left:
+            part = self._next_part(request, model)
+            if part:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            elif answer.phase is Phase.ENDED:
+                last = _last_event(answer)
+                await send({"type": "http.response.body", "body": last, "more_body": False})
+                return 200
+            else:
+                await request.changed()
+        return CLIENT_LEFT
+
+    def _next_part(self, request: LiveRequest, model: Model) -> bytes:
+        """What the client of a stream gets next: the engine's bytes, or a comment, or nothing."""
+        answer = request.answer
+        if answer.status < 400:
+            data = answer.take()
             if data:
                 answer.visible = True
                 if not request.first_byte:
                     request.first_byte = self._time()
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-            elif request.comment and not ended:
-                request.comment = False
-                request.commented = self._time()
-                comment = self._comment(request, model)
-                await send({"type": "http.response.body", "body": comment, "more_body": True})
-            elif ended:
-                break
-            else:
-                await request.changed()
-        last = b""
-        if answer.error is not None:
-            last = errors.event_of(errors.body_of(answer.error))
-        elif answer.status >= 400:
-            last = errors.event_of(errors.engine_error(answer.status, answer.take())[1])
-        await send({"type": "http.response.body", "body": last, "more_body": False})
-        return 200
+                return data
+        if request.comment and answer.phase is not Phase.ENDED:
+            request.comment = False
+            request.commented = self._time()
+            return self._comment(request, model)
+        return b""
 
     def _comment(self, request: LiveRequest, model: Model) -> bytes:
         """The SSE comment that tells a waiting client where it stands."""
@@ -224,6 +225,15 @@ class Inference:
             prompt_tokens=answer.usage.prompt_tokens,
             completion_tokens=answer.usage.completion_tokens,
         )
+
+
+def _last_event(answer: Answer) -> bytes:
+    """What ends a stream: nothing where the engine has ended it, or the event of an error."""
+    if answer.error is not None:
+        return errors.event_of(errors.body_of(answer.error))
+    if answer.status >= 400:
+        return errors.event_of(errors.engine_error(answer.status, answer.take())[1])
+    return b""
 
 
 async def _watch_client(request: LiveRequest, receive: Receive) -> None:

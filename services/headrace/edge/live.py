@@ -13,10 +13,31 @@ class LiveRequest:
     """One request whose client is still there. Times are the event loop's clock, in seconds."""
 
     __slots__ = (
-        "_waiter", "answer", "arrived", "body", "comment", "commented", "deadline", "endpoint", "first_byte",
-        "heard", "held", "id", "lane", "left", "lost_at", "model", "publishes", "resumed", "seq",
-        "started", "stream", "tenant", "trace", "wall_deadline",
-    )  # fmt: skip
+        "_waiter",
+        "answer",
+        "arrived",
+        "body",
+        "comment",
+        "commented",
+        "deadline",
+        "endpoint",
+        "first_byte",
+        "heard",
+        "held",
+        "id",
+        "lane",
+        "left",
+        "lost_at",
+        "model",
+        "publishes",
+        "resumed",
+        "seq",
+        "started",
+        "stream",
+        "tenant",
+        "trace",
+        "wall_deadline",
+    )
 
     def __init__(
         self,

@@ -29,7 +29,7 @@ def main() -> int:
     try:
         options = load(arguments.config)
     except config.ConfigError as error:
-        print(f"headrace-edge: {error}", file=sys.stderr)
+        sys.stderr.write(f"headrace-edge: {error}\n")
         return lifecycle.EXIT_CONFIG
     if options.processes > 1 and not arguments.child:
         command = [sys.executable, "-m", "headrace.edge.main", *sys.argv[1:], "--child"]

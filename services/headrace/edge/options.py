@@ -1,5 +1,8 @@
 """The edge's configuration, ``edge.toml``."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 import msgspec
 
 from headrace.protocol.endpoints import Endpoint
@@ -73,8 +76,12 @@ class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError(f"deadline_seconds must be 1 to {DEDUPE_SECONDS:.0f}")
         if not 1 <= self.processes <= 256:
             raise ValueError("processes must be 1 to 256")
-        names = [model.name for model in self.models]
-        queues = [model.queue for model in self.models]
-        for what in (names, queues, [key.id for key in self.keys]):
-            for twice in {one for one in what if what.count(one) > 1}:
-                raise ValueError(f"{twice!r} is there twice")
+        _once(model.name for model in self.models)
+        _once(model.queue for model in self.models)
+        _once(key.id for key in self.keys)
+
+
+def _once(names: Iterable[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(f"{name!r} is there {count} times")

@@ -60,7 +60,7 @@ async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
     models = Models(options.models, created)
     keys = KeyRing(apikeys.load_secret(Path(options.secret_file)), options.keys)
     bus = Bus(log, name=f"edge-{edge}", inbox=subjects.edge_inbox(edge))
-    dispatcher = Dispatcher(edge, bus, models, options, metrics, log)
+    dispatcher = Dispatcher(edge, bus, models=models, options=options, metrics=metrics, log=log)
     metrics.live.set_function(lambda: len(dispatcher.live))
     asgi = app.build(
         keys=keys, models=models, dispatcher=dispatcher, options=options, metrics=metrics,
@@ -78,8 +78,8 @@ async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
             proxy_headers=False,
             backlog=BACKLOG,
             timeout_keep_alive=75,
-        )  # fmt: skip
-    )
+        )
+    )  # fmt: skip
     async with asyncio.TaskGroup() as tasks:
         # HTTP first: while the bus is not there, clients get a clear 503 instead of nothing.
         http = tasks.create_task(server.serve(sockets=[sock]), name="http")
@@ -108,5 +108,5 @@ def shown(registry: CollectorRegistry) -> CollectorRegistry:
     if not path:
         return registry
     together = CollectorRegistry()
-    MultiProcessCollector(together, path)
+    MultiProcessCollector(together, path)  # type: ignore[no-untyped-call]
     return together

@@ -52,7 +52,6 @@ def due(request: LiveRequest, now: float, worker_heard: float, options: EdgeOpti
         waited = now - request.arrived
         if request.held and waited > options.hold_seconds:
             what |= Due.RELEASE | Due.COMMENT
-        elif not request.held and not request.comment:
-            if now - max(request.heard, request.commented) > options.comment_seconds:
-                what |= Due.COMMENT
+        elif now - max(request.heard, request.commented) > options.comment_seconds:
+            what |= Due.COMMENT
     return what

@@ -6,6 +6,7 @@ returns its exit code.
 """
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -120,7 +121,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 def _leave(log: Logger, action: str, error: Exception, exit_code: int) -> int:
     # An operator reads this sentence first: on the terminal as it is, and in the log as a field.
     log.error(action, reason=str(error))
-    print(f"headrace: {error}", file=sys.stderr)
+    sys.stderr.write(f"headrace: {error}\n")
     return exit_code
 
 
@@ -143,8 +144,6 @@ def notify(message: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.sendto(message.encode(), address)
-        except OSError:
-            pass  # a daemon must not die because its manager doesn't listen
+    # A daemon must not die because its manager does not listen.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.sendto(message.encode(), address)
