@@ -1,0 +1,1 @@
+"""The measuring bench: a simulated engine, a load generator, and the measures made with them."""

@@ -1,0 +1,1 @@
+"""The parts of the simulated engine, which `loadtests.simengine` starts."""
