@@ -21,7 +21,7 @@ VENV := .venv
 DEMO := $(VENV)/.demo
 STAMP := $(VENV)/.dev
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest $(ARGS)
+
 
 .PHONY: help
 help: ## list these targets
@@ -60,7 +60,7 @@ test: $(STAMP) ## every test that this machine can run
 
 .PHONY: unit
 unit: $(STAMP) ## the fast tests alone
-	@$(PYTEST) -n 2 tests/unit
+	@$(BIN)/python -m pytest -n 2 $(ARGS) tests/unit
 
 .PHONY: check
 check: $(STAMP) ## formatting, lint, types, import rules, documentation

