@@ -1,0 +1,1 @@
+"""`headrace demo`: the whole of Headrace on one machine, in the foreground."""

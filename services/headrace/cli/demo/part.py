@@ -1,0 +1,23 @@
+"""One part of the demo as plain values: what to start, where it is, and how one sees it work."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+Probe = Callable[[], Awaitable[bool]]
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that the demo keeps running."""
+
+    name: str
+    argv: tuple[str, ...]
+    address: str
+    """Where it listens, for people."""
+    what: str
+    """What it is, for people."""
+    probe: Probe
+    """Whether it does its work by now."""
+    env: dict[str, str] = {}
+    stop_seconds: float = 5.0
+    """How long it may take to end when asked to."""

@@ -1,0 +1,94 @@
+"""The demo's processes, in the order in which they end (the reverse of how they depend)."""
+
+import sys
+from pathlib import Path
+
+from headrace.cli import places
+from headrace.cli.demo import probes
+from headrace.cli.demo.part import Part
+from headrace.cli.demo.ssh_server import Server
+from headrace.cli.demo.workspace import Workspace
+from headrace.cli.site import Cluster, Site
+
+
+def all_of(
+    workspace: Workspace,
+    site: Site,
+    ssh: Server,
+    engine: str,
+    workers: int,
+) -> list[Part]:
+    """Every part."""
+    cluster = site.clusters[0]
+    nats = places.program("nats-server")
+    return [
+        _edge(workspace, site),
+        *(_worker(workspace, cluster, engine, number + 1) for number in range(workers)),
+        _bridge(workspace, site, cluster),
+        Part(
+            name="sshd",
+            argv=ssh.argv,
+            address=f"127.0.0.1:{cluster.ssh_port}",
+            what=f"the cluster's SSH server: {ssh.what}",
+            probe=probes.listens(cluster.ssh_port),
+        ),
+        Part(
+            name="leaf",
+            argv=(nats, "-c", str(workspace.cluster / "leaf.conf")),
+            address=f"127.0.0.1:{cluster.leaf_port}, gate :{cluster.gate_port}",
+            what="the cluster's nats-server",
+            probe=probes.listens(cluster.leaf_port),
+        ),
+        Part(
+            name="hub",
+            argv=(nats, "-c", str(workspace.web / "hub.conf")),
+            address=f"127.0.0.1:{site.hub_port}, monitor :{site.hub_monitor_port}",
+            what="the web machine's nats-server: the queue",
+            probe=probes.listens(site.hub_port),
+        ),
+    ]
+
+
+def _edge(workspace: Workspace, site: Site) -> Part:
+    url = f"http://127.0.0.1:{site.api_port}"
+    return Part(
+        name="edge",
+        argv=_ours("edge", workspace.web / "edge.toml"),
+        address=url,
+        what="the API",
+        probe=probes.answers(f"{url}/readyz"),
+    )
+
+
+def _bridge(workspace: Workspace, site: Site, cluster: Cluster) -> Part:
+    metrics = site.bridge_metrics_port
+    return Part(
+        name="bridge",
+        argv=_ours("bridge", workspace.web / "bridge.toml"),
+        address=f"127.0.0.1:{cluster.link_port}, metrics :{metrics}",
+        what="the SSH connection to the cluster",
+        # Not its own port: each connection there would become a session at the gate.
+        probe=probes.listens(metrics),
+    )
+
+
+def _worker(workspace: Workspace, cluster: Cluster, engine: str, number: int) -> Part:
+    return Part(
+        name=f"worker-{number}",
+        argv=_ours("worker", workspace.cluster / "worker.toml"),
+        address=f"via 127.0.0.1:{cluster.leaf_port}",
+        what=f"pulls requests for {engine}",
+        probe=probes.listens(cluster.leaf_port),
+        # For the engine's socket, whose path must be short.
+        env={"TMPDIR": str(workspace.run)},
+        stop_seconds=15.0,
+    )
+
+
+def _ours(daemon: str, config: Path) -> tuple[str, ...]:
+    # Through this interpreter: a script's first line can't hold a long path to it. -P keeps the
+    # working directory off the module path.
+    return (sys.executable, "-P", "-c", _ENTRY.format(daemon), "--config", str(config))
+
+
+_ENTRY = "import sys; from headrace.{0}.main import main; sys.exit(main())"

@@ -1,0 +1,65 @@
+"""`info.json`: what programs may want to know of a running demo. There only while it serves."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from headrace.cli.credentials import write_private
+from headrace.cli.demo import engine_watch
+from headrace.cli.demo.keeper import Keeper
+
+LOOK_SECONDS: Final = 0.3
+
+
+class Info(msgspec.Struct, frozen=True):
+    """The file's content."""
+
+    base_url: str
+    """What OpenAI's clients call the base URL: it ends with ``/v1``."""
+    api_key: str
+    model: str
+    pids: dict[str, int] = {}
+    engines: dict[str, str] = {}
+    """Where each worker's engine listens: ``unix:PATH``."""
+
+
+class Published:
+    """Keeps the file true while parts end and come again. It appears with the first `show`."""
+
+    def __init__(self, path: Path, info: Info, keepers: Sequence[Keeper]) -> None:
+        self._path = path
+        self._info = info
+        self._keepers = keepers
+        self._shown = False
+
+    def show(self) -> None:
+        """Write the file as of now."""
+        self._shown = True
+        self._write(self._current())
+
+    async def watch(self) -> None:
+        """Write the file again whenever something has changed."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._shown and (current := self._current()) != self._info:
+                self._write(current)
+
+    def _current(self) -> Info:
+        pids = {keeper.part.name: keeper.pid for keeper in self._keepers if keeper.pid}
+        engines = {}
+        for name, worker in list(pids.items()):
+            if not name.startswith("worker-"):
+                continue
+            engine = engine_watch.find(worker)
+            if engine is not None:
+                pids[name.replace("worker", "engine")], engines[name] = engine
+        return msgspec.structs.replace(self._info, pids=pids, engines=engines)
+
+    def _write(self, info: Info) -> None:
+        # It holds a key, so it is its owner's alone.
+        write_private(self._path, json.dumps(msgspec.to_builtins(info), indent=2) + "\n")
+        self._info = info

@@ -1,0 +1,121 @@
+"""The demo itself: everything started, kept running, and ended in order."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+import structlog
+
+from headrace.cli.demo import parts, ports, processes, site, ssh_server, story, workspace
+from headrace.cli.demo.engines import MODEL, Engine, table
+from headrace.cli.demo.keeper import Keeper
+from headrace.cli.demo.published import Info, Published
+from headrace.cli.demo.screen import Screen, nearest
+from headrace.cli.demo.workspace import Workspace
+from headrace.cli.site import Site
+from headrace.runtime import lifecycle
+from headrace.runtime.lifecycle import Fatal, Lifecycle
+from headrace.runtime.logging import Logger
+
+PROCESSORS: Final = (
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    structlog.processors.EventRenamer("action"),
+    structlog.processors.JSONRenderer(),
+)
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the person asked for."""
+
+    port: int
+    engine: Engine
+    workers: int
+
+
+def serve(port: int, engine: str, workers: int, directory: Path) -> int:
+    """Run the demo in `directory` until a signal; returns the exit code. Raises ClickException."""
+    settings = Settings(port=port, engine=Engine(engine), workers=workers)
+    screen = Screen()
+    screen.say(f"headrace demo: engine {engine}, workers {workers}")
+    try:
+        with (
+            workspace.opened(directory) as opened,
+            (opened.logs / "demo.log").open("a", encoding="utf-8", buffering=1) as file,
+        ):
+            # The terminal is for people; what the lifecycle logs goes beside the daemons' logs.
+            log: Logger = structlog.wrap_logger(structlog.WriteLogger(file), PROCESSORS)
+            return lifecycle.run(lambda life: run(life, settings, opened, screen), log)
+    except (Fatal, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Screen) -> int:
+    """Serve until told to stop; nothing of it survives."""
+    # A terminal that closes ends the demo as Ctrl-C does.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, life.stop, "SIGHUP")
+    processes.adopt_orphans()
+    if not ports.is_free(settings.port):
+        raise Fatal(
+            f"port {settings.port} of 127.0.0.1 is taken by another program. "
+            "Say --port for another one (make demo PORT=8081)."
+        )
+    made, keepers = prepare(settings, place, screen)
+    info = Info(f"http://127.0.0.1:{settings.port}/v1", place.api_key(), MODEL)
+    published = Published(place.info, info, keepers)
+    patient = settings.engine is not Engine.VLLM
+    try:
+        async with asyncio.TaskGroup() as group:
+            for keeper in keepers:
+                group.create_task(keeper.run(), name=keeper.part.name)
+            aside = [
+                group.create_task(published.watch()),
+                group.create_task(collect(keepers)),
+                group.create_task(
+                    story.tell(screen, made, info, keepers, published, patient=patient)
+                ),
+            ]
+            await life.stopping.wait()
+            screen.say("stopping")
+            for task in aside:
+                task.cancel()
+            await end(keepers)
+    finally:
+        processes.kill_descendants()
+    screen.say("everything has ended")
+    return 0
+
+
+def prepare(settings: Settings, place: Workspace, screen: Screen) -> tuple[Site, list[Keeper]]:
+    """Choose ports, write every file, and return what is to be kept running."""
+    engine = table(settings.engine, place.root)
+    chosen = ports.choose(place.root / "ports.json", taken=[settings.port])
+    made = site.make(place, chosen, settings.port)
+    line = site.install(place, made, engine)
+    screen.say(f"configuration and keys are in {nearest(place.root)}/")
+    server = ssh_server.prepare(place.run, line, chosen["ssh"])
+    if server.remark:
+        screen.say(server.remark)
+    every = parts.all_of(place, made, server, settings.engine, settings.workers)
+    return made, [Keeper(part, place.logs, os.environ, screen.say) for part in every]
+
+
+async def end(keepers: list[Keeper]) -> None:
+    """End everything: what takes requests first, what carries them last."""
+    edge, *rest = keepers
+    workers = [keeper for keeper in rest if keeper.part.name.startswith("worker-")]
+    await edge.end()
+    await asyncio.gather(*(worker.end() for worker in workers))
+    for keeper in rest:
+        await keeper.end()
+
+
+async def collect(keepers: list[Keeper]) -> None:
+    """Collect the orphans that we have adopted, when they have ended."""
+    while True:
+        await asyncio.sleep(1)
+        processes.bury({keeper.pid for keeper in keepers})

@@ -1,0 +1,103 @@
+"""The demo's folder: configuration, keys, logs, and a short place for sockets."""
+
+import fcntl
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from headrace.cli import values
+from headrace.cli.credentials import write_private
+from headrace.cli.installation import private_directory
+from headrace.runtime import apikeys
+from headrace.runtime.lifecycle import Fatal
+
+MAX_RUN_PATH: Final = 60
+"""A Unix socket's path has at most 107 bytes, and a worker adds folders of its own."""
+
+
+class Workspace(msgspec.Struct, frozen=True):
+    """Where the demo keeps what."""
+
+    root: Path
+    run: Path
+    """For sockets and what sshd reads: short, and without a character that needs quoting."""
+
+    @property
+    def web(self) -> Path:
+        """The web machine's folder, as `headrace init` makes it."""
+        return self.root / "web"
+
+    @property
+    def cluster(self) -> Path:
+        """The cluster's folder."""
+        return self.root / "clusters" / CLUSTER
+
+    @property
+    def logs(self) -> Path:
+        """One log for each process."""
+        return self.root / "logs"
+
+    @property
+    def info(self) -> Path:
+        """There while the demo serves."""
+        return self.root / "info.json"
+
+    def api_key(self) -> str:
+        """The demo's key: the same at every start."""
+        path = self.root / "api.key"
+        key = path.read_text(encoding="utf-8").strip() if path.exists() else ""
+        if not apikeys.well_formed(key):
+            key = apikeys.mint()
+            write_private(path, f"{key}\n")
+        return key
+
+
+CLUSTER: Final = "local"
+
+
+@contextmanager
+def opened(root: Path) -> Iterator[Workspace]:
+    """The workspace at `root`, ours alone. Raises Fatal where another demo has it."""
+    root = root.absolute()
+    values.quotable_path(str(root))
+    for folder in (root, root / "logs"):
+        private_directory(folder)
+    with (root / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Fatal(
+                f"a demo runs already in {root}; end it, or say --dir for another"
+            ) from None
+        for old in [root / "info.json", *(root / "logs").glob("*.log")]:
+            old.unlink(missing_ok=True)
+        with _run_directory(root) as run:
+            try:
+                yield Workspace(root, run)
+            finally:
+                (root / "info.json").unlink(missing_ok=True)
+
+
+@contextmanager
+def _run_directory(root: Path) -> Iterator[Path]:
+    inside = root / "run"
+    if len(str(inside)) <= MAX_RUN_PATH and _is_plain(inside):
+        shutil.rmtree(inside, ignore_errors=True)
+        private_directory(inside)
+        yield inside
+        return
+    with tempfile.TemporaryDirectory(prefix="headrace-", ignore_cleanup_errors=True) as outside:
+        yield Path(outside)
+
+
+def _is_plain(path: Path) -> bool:
+    try:
+        values.plain_path(str(path))
+    except ValueError:
+        return False
+    return True

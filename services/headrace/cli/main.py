@@ -1,0 +1,37 @@
+"""The root of the command line."""
+
+import importlib.metadata
+
+import click
+
+from headrace.cli.demo.command import demo
+from headrace.cli.init import init
+
+GROUP_HELP = """\
+An always-on, OpenAI-compatible service on the batch hardware of a Slurm cluster.
+
+\b
+On the web machine run three daemons beside a stock nats-server (the "hub", the queue):
+  headrace-edge     the API: takes requests over HTTP, streams the answers back
+  headrace-bridge   one SSH connection to each cluster; carries bytes, reads nothing
+On each cluster's service node:
+  a stock nats-server (the "leaf"), and the gate, the one thing the bridge's key may run
+Inside Slurm jobs, on compute nodes:
+  headrace-worker   runs the engine (vLLM, llama.cpp, ...), pulls requests, streams tokens
+
+\b
+Where to begin:
+  headrace demo     all of it on this machine, with a small real model, in seconds
+  headrace init     configurations and keys for your own machines
+  headrace status   ask a running service how it is
+"""
+
+
+@click.group(help=GROUP_HELP, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(importlib.metadata.version("headrace"), prog_name="headrace")
+def main() -> None:
+    pass
+
+
+main.add_command(init)
+main.add_command(demo)
