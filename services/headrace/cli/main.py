@@ -1,11 +1,10 @@
 """The root of the command line."""
 
-import importlib.metadata
-
 import click
 
 from headrace.cli.demo.command import demo
 from headrace.cli.init import init
+from headrace.cli.status import status
 
 GROUP_HELP = """\
 An always-on, OpenAI-compatible service on the batch hardware of a Slurm cluster.
@@ -28,10 +27,11 @@ Where to begin:
 
 
 @click.group(help=GROUP_HELP, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(importlib.metadata.version("headrace"), prog_name="headrace")
+@click.version_option(package_name="headrace", prog_name="headrace")
 def main() -> None:
     pass
 
 
 main.add_command(init)
 main.add_command(demo)
+main.add_command(status)

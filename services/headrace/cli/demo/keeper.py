@@ -5,11 +5,13 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from headrace.cli.demo import processes
 from headrace.cli.demo.part import Part
+from headrace.cli.demo.probes import until
 from headrace.runtime.lifecycle import EXIT_CONFIG, Fatal
 
 FIRST_BACKOFF: Final = 0.2
@@ -20,6 +22,8 @@ STEADY_SECONDS: Final = 10.0
 
 MAX_DEATHS: Final = 5
 """Deaths in a row, each soon after the start, that make a crash loop."""
+
+AFTER_SECONDS: Final = 10.0
 
 LOG_LINES: Final = 15
 
@@ -50,6 +54,10 @@ class Keeper:
         """Keep the part running until `end`. Raises Fatal for what does not run at all."""
         deaths = 0
         loop = asyncio.get_running_loop()
+        if self.part.after is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(AFTER_SECONDS):
+                    await until(self.part.after)
         while not self._ending.is_set():
             born = loop.time()
             self._process = processes.start(self.part.argv, self._environ, self.log)
@@ -60,7 +68,9 @@ class Keeper:
             if self._ending.is_set():
                 return
             deaths = 1 if loop.time() - born > STEADY_SECONDS else deaths + 1
-            if deaths >= MAX_DEATHS or status == EXIT_CONFIG:
+            if status == EXIT_CONFIG:
+                raise Fatal(f"{self.part.name} refuses its configuration.\n{self.tail()}")
+            if deaths >= MAX_DEATHS:
                 raise Fatal(f"{self.part.name} {told(status)}, again and again.\n{self.tail()}")
             backoff = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** (deaths - 1))
             self._say(f"{self.part.name} {told(status)}; starting it again in {backoff:.1f} s")

@@ -19,5 +19,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     probe: Probe
     """Whether it does its work by now."""
     env: dict[str, str] = {}
+    after: Probe | None = None
+    """What to wait for, within reason, before the first start: it saves a failed first try."""
     stop_seconds: float = 5.0
     """How long it may take to end when asked to."""

@@ -45,6 +45,8 @@ def all_of(
             address=f"127.0.0.1:{site.hub_port}, monitor :{site.hub_monitor_port}",
             what="the web machine's nats-server: the queue",
             probe=probes.listens(site.hub_port),
+            # It dials the bridge once a second.
+            after=probes.listens(site.bridge_metrics_port),
         ),
     ]
 

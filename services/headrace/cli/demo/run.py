@@ -70,8 +70,7 @@ async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Scr
     patient = settings.engine is not Engine.VLLM
     try:
         async with asyncio.TaskGroup() as group:
-            for keeper in keepers:
-                group.create_task(keeper.run(), name=keeper.part.name)
+            keeping = [group.create_task(keeper.run(), name=keeper.part.name) for keeper in keepers]
             aside = [
                 group.create_task(published.watch()),
                 group.create_task(collect(keepers)),
@@ -84,6 +83,8 @@ async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Scr
             for task in aside:
                 task.cancel()
             await end(keepers)
+            for task in keeping:  # one may be waiting for its next start
+                task.cancel()
     finally:
         processes.kill_descendants()
     screen.say("everything has ended")

@@ -1,0 +1,1 @@
+"""The scaler's place: it comes with a later version."""
