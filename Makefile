@@ -68,7 +68,7 @@ check: $(STAMP) ## formatting, lint, types, import rules, documentation
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/zensical build --clean
+	$(BIN)/zensical build --clean --strict
 
 .PHONY: fmt
 fmt: $(STAMP) ## put the code into shape
@@ -81,7 +81,7 @@ requirements: $(STAMP) ## pin the requirements again (ARGS=--upgrade for newer o
 
 .PHONY: clean
 clean: ## remove what was built here, environments included
-	rm -rf $(VENV) .venv-vllm var site dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .cache
+	rm -rf $(VENV) .venv-vllm var site dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .grimp_cache .import_linter_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 export VLLM ARGS

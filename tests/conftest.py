@@ -1,4 +1,4 @@
-"""What every test shares: the event loop, the parts that it may need, and the guard against leftovers."""
+"""What every test shares: the event loop, the parts it may need, the guard against leftovers."""
 
 import os
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from tests import processes
 from tests.parts import PARTS, why_missing
 
-pytest_plugins = ["tests.nats"]
+pytest_plugins = ["tests.nats", "tests.edge_kit"]
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 # Travels with a test's report, also from xdist's workers to the process that prints the summary.

@@ -1,8 +1,8 @@
 """A real nats-server for a test, as a process or in a container, behind one interface.
 
-A test asks for the fixture `nats` and runs with both; the container's run carries the marker `containers`. The
-same configuration file serves both: the container shares the host's network and the file's folder. Tests that
-would gain nothing from the second run ask for `nats_process`.
+A test asks for the fixture `nats` and runs with both; the container's run carries the marker
+`containers`. The same configuration file serves both: the container shares the host's network and
+the file's folder. Tests that would gain nothing from the second run ask for `nats_process`.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class NatsServer(Protocol):
 
 
 class StartNats(Protocol):
-    """Start a server on a configuration file that makes it listen on `ports`; it ends with the test."""
+    """Start a server whose configuration makes it listen on `ports`; it ends with the test."""
 
     def __call__(self, config: Path, *ports: int) -> NatsServer: ...
 
@@ -94,7 +94,7 @@ class NatsProcess:
         return self._process.pid
 
     def start(self) -> None:
-        argv = [nats_server(), "-c", self._config]
+        argv = [str(nats_server()), "-c", str(self._config)]
         with self._log.open("ab") as log:
             self._process = process = subprocess.Popen(argv, stdout=log, stderr=log)
         _wait_for(self, self._ports, lambda: process.poll() is None)
@@ -179,7 +179,7 @@ class NatsContainer:
 
 
 def build_image() -> None:
-    """Build the project's image around the pinned binary; the engine's cache makes the second time quick."""
+    """Build the project's image around the pinned binary."""
     import docker
 
     context = io.BytesIO()

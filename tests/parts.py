@@ -1,7 +1,7 @@
 """The real parts that tests stand on: where each is on this machine, or why it is not.
 
-A test names what it needs with a marker of the same name as the part (`@pytest.mark.vllm`). Where the part is
-missing the test is skipped and the summary says so, loudly; where CI is true it fails instead.
+A test names what it needs with a marker of the same name as the part (`@pytest.mark.vllm`). Where
+the part is missing the test is skipped and the summary says so, loudly; in CI it fails instead.
 """
 
 import http.client
@@ -43,7 +43,7 @@ def find_program(name: str) -> Path:
 
 
 def nats_server() -> Path:
-    """The pinned binary. Every tier above the unit tests needs it, so it has no marker of its own."""
+    """The pinned binary. Every tier above the unit tests needs it, so it has no marker."""
     return find_program("nats-server")
 
 
@@ -70,7 +70,9 @@ def vllm() -> Path:
     """The Python that has vLLM; its model is VLLM_MODEL."""
     stamps = (VLLM_PYTHON.parents[1] / ".stamp", VLLM_MODEL / ".stamp")
     if not all(stamp.exists() for stamp in stamps):
-        raise Missing("there is no vLLM in .venv-vllm or no model for it under var/models: make vllm")
+        raise Missing(
+            "there is no vLLM in .venv-vllm or no model for it under var/models: make vllm"
+        )
     return VLLM_PYTHON
 
 

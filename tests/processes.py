@@ -1,7 +1,8 @@
 """Which processes the tests started and left behind.
 
-Every process that a test starts inherits a mark in its environment, so one that cut itself loose from its parent
-is found as well; children are found by descent too, for some programs (sshd) write over their environment.
+Every process that a test starts inherits a mark in its environment, so one that cut itself loose
+from its parent is found as well. Children are found by descent too, for some programs (sshd) write
+over their environment.
 """
 
 import os
@@ -20,7 +21,7 @@ OURS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 class Process(NamedTuple):
     pid: int
-    # In clock ticks since boot: with the pid it names a process for good, though pids are used again.
+    # In clock ticks since boot. With it a pid names one process for good, though pids come again.
     started: int
     command: str
 
@@ -56,15 +57,21 @@ def started() -> set[Process]:
         try:
             state, parents[pid], start = _stat(pid)
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            environment = (entry / "environ").read_bytes().split(b"\0")
-        except (FileNotFoundError, PermissionError, ProcessLookupError):
-            continue  # gone meanwhile, or another user's
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # gone meanwhile
         if state in "ZX":
             continue
         living[pid] = Process(pid, start, command.strip())
-        if marked in environment:
+        if marked in _environment(pid):
             ours.add(pid)
     return {p for p in living.values() if p.pid in ours or _descends(p.pid, parents)}
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except (FileNotFoundError, PermissionError, ProcessLookupError):
+        return []  # gone meanwhile, or another user's: descent must tell
 
 
 def _descends(pid: int, parents: dict[int, int]) -> bool:
@@ -81,7 +88,7 @@ class Guard:
         self._known = started()
 
     def adopt(self, pid: int) -> None:
-        """Allow a process (and what it starts) that lives longer than the guarded part on purpose."""
+        """Allow a process, and what it starts, that outlives the guarded part on purpose."""
         self._known |= {p for p in started() if p.pid == pid}
 
     def left_behind(self, grace: float = GRACE_SECONDS) -> set[Process]:

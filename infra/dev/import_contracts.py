@@ -1,6 +1,6 @@
-"""A contract that import-linter does not bring: a package that may import nothing but what a list names.
+"""A contract that import-linter does not bring: a package that imports only what a list names.
 
-import-linter's own `forbidden` contract lists what is refused, which never ends. Ours lists what is allowed.
+Its own `forbidden` contract lists what is refused, which never ends. Ours lists what is allowed.
 """
 
 import sys
@@ -10,14 +10,14 @@ from importlinter import Contract, ContractCheck, fields, output
 
 
 class OnlyContract(Contract):  # type: ignore[misc]  # import-linter's base class is untyped
-    """`package` imports itself, Python's standard library and the top-level names in `allowed`; no more."""
+    """`package` imports itself, the standard library and the top-level names in `allowed`."""
 
     type_name = "only"
 
     package = fields.StringField()
     allowed = fields.SetField(subfield=fields.StringField(), required=False)
 
-    def check(self, graph: grimp.ImportGraph, verbose: bool) -> ContractCheck:
+    def check(self, graph: grimp.ImportGraph, verbose: bool) -> ContractCheck:  # noqa: ARG002  # import-linter's signature
         package = str(self.package)
         allowed = sys.stdlib_module_names | set(self.allowed or ())
         modules = {package, *graph.find_descendants(package)}

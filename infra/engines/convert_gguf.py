@@ -1,6 +1,7 @@
 """Turn a GGUF file into the folder of safetensors, tokenizer and chat template that vLLM reads.
 
-Runs in vLLM's own environment (`.venv-vllm`), which has transformers; vLLM on CPU cannot read GGUF itself.
+Runs in vLLM's own environment (`.venv-vllm`), which has transformers. vLLM on CPU cannot read GGUF
+itself.
 """
 
 import sys

@@ -55,7 +55,7 @@ if [ ! -f "$model/.stamp" ]; then
   start=$SECONDS
   say "converting $(basename "$gguf") for vLLM ..."
   rm -rf "$model.part"
-  HF_HUB_OFFLINE=1 "$venv/bin/python" infra/engines/convert_gguf.py "$gguf" "$model.part"
+  HF_HUB_OFFLINE=1 TQDM_DISABLE=1 "$venv/bin/python" infra/engines/convert_gguf.py "$gguf" "$model.part"
   touch "$model.part/.stamp"
   rm -rf "$model"
   mv "$model.part" "$model" # whole or not at all

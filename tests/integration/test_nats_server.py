@@ -1,4 +1,4 @@
-"""The servers that all other tests stand on: both kinds start, die, come back, and are the version we need."""
+"""The servers that all other tests stand on: both kinds start, die and come back."""
 
 import json
 import signal

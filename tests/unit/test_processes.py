@@ -30,7 +30,8 @@ def test_a_child_is_found_and_killed() -> None:
 
 def test_a_process_that_cut_itself_loose_is_found() -> None:
     guard = Guard()
-    start = f"import subprocess; print(subprocess.Popen({SLEEP!r}, start_new_session=True, stdout=2).pid)"
+    loose = f"subprocess.Popen({SLEEP!r}, start_new_session=True, stdout=2)"
+    start = f"import subprocess; print({loose}.pid)"
     printed = subprocess.run([sys.executable, "-c", start], check=True, stdout=subprocess.PIPE)
     assert {p.pid for p in guard.left_behind(grace=0)} == {int(printed.stdout)}
 
