@@ -1,0 +1,61 @@
+"""What edges tell this worker: cancel a request, or send its frames again."""
+
+from typing import Final
+
+from headrace.protocol import codec, subjects
+from headrace.protocol.control import Cancel, Resume
+from headrace.protocol.errors import Code, HeadraceError
+from headrace.protocol.frames import Fail
+from headrace.protocol.names import ProcessId, RequestId
+from headrace.runtime.bus import BusError, Message
+from headrace.worker.attempt import Shared
+from headrace.worker.intake import Intake
+
+LOST: Final = "The worker no longer has the rest of this answer."
+
+
+class Control:
+    """Answers control messages."""
+
+    def __init__(self, shared: Shared, intake: Intake) -> None:
+        self._shared = shared
+        self._intake = intake
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        await self._shared.bus.subscribe(subjects.control(self._shared.worker), self._on_message)
+
+    def _on_message(self, message: Message) -> None:
+        try:
+            told = codec.decode_control(message.data)
+        except HeadraceError as error:
+            self._shared.metrics.refused.inc()
+            self._shared.log.warning("message_refused", code=error.code)
+            return
+        match told:
+            case Cancel(request):
+                self._intake.cancel(request)
+            case Resume():
+                self._resume(told)
+
+    def _resume(self, told: Resume) -> None:
+        try:
+            subject = subjects.response(ProcessId(told.edge), RequestId(told.request))
+        except ValueError:
+            self._shared.metrics.refused.inc()
+            return
+        frames = self._shared.replay.since(told.request, told.attempt, told.next_seq)
+        if frames is None:
+            # Never silence: the edge must know that no frame will come.
+            fail = Fail(told.attempt, told.next_seq, Code.WORKER_LOST, LOST, retryable=True)
+            frames = [codec.encode(fail)]
+        self._shared.log.info(
+            "resumed", request=told.request, attempt=told.attempt, seq=told.next_seq,
+            frames=len(frames),
+        )  # fmt: skip
+        self._shared.metrics.resumed.inc(len(frames))
+        try:
+            for frame in frames:
+                self._shared.bus.send(subject, frame)
+        except BusError:
+            return  # what is missing then is asked for again

@@ -1,0 +1,76 @@
+"""``headrace-worker``: serve one model of a cluster."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from headrace.runtime import lifecycle, logging
+from headrace.runtime.config import ConfigError
+from headrace.worker import options
+from headrace.worker.service import Worker
+
+HELP = """\
+Serve one model: start its engine, wait until it answers, then take requests from the queue and
+stream the answers back, until the engine dies or a signal asks the worker to end.
+"""
+
+EXAMPLE = """\
+worker.toml:
+  cluster = "c1"                          # as in the other parts' configuration
+  model   = "qwen3-8b"                    # the slug: part of subjects
+  name    = "Qwen/Qwen3-8B"               # as clients write it
+  slots   = 64                            # requests in work at once
+
+  [bus]
+  url       = "nats://service-node:4222"  # the cluster's own nats-server
+  nkey_file = "/etc/headrace/worker.nk"   # 0600
+
+  [engine]
+  kind   = "vllm"                         # or "llamacpp", or "command"
+  model  = "/models/Qwen3-8B"
+  python = "/opt/vllm/bin/python"         # the interpreter that has vLLM
+  args   = ["--max-model-len", "16384"]   # handed to the engine as they are
+
+  # kind = "command": any server of OpenAI's API that can listen on a Unix socket
+  # command = ["my-server", "--socket={socket}", "--model", "{model}"]
+
+The environment overrides: HEADRACE_WORKER__SLOTS=8, HEADRACE_WORKER__BUS__URL=nats://...
+The end of the walltime comes from SLURM_JOB_END_TIME; requests in work get `drain_seconds` to end.
+
+SIGTERM drains: nothing new is taken, what runs may end; a second SIGTERM ends at once.
+Exit codes: 0 drained, 1 the engine or the worker failed (the last line says why), 78 configuration.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="headrace-worker",
+        description=HELP,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "--config", type=Path, metavar="worker.toml", help="the configuration, in TOML"
+    )
+    return made
+
+
+def main() -> int:
+    """Run the worker; the exit code."""
+    arguments = parser().parse_args()
+    try:
+        chosen = options.load(arguments.config)
+    except ConfigError as error:
+        sys.stderr.write(f"headrace: {error}\n")
+        return lifecycle.EXIT_CONFIG
+    log = logging.setup("worker", chosen.log_level)
+
+    async def serve(life: lifecycle.Lifecycle) -> int:
+        return await Worker(chosen, log).run(life)
+
+    return lifecycle.run(serve, log, drain_seconds=chosen.drain_seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

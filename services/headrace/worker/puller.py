@@ -1,0 +1,169 @@
+"""How many requests to ask for, and from which lanes. A state machine without I/O or clock.
+
+Two kinds of pulls:
+
+- A **standing** pull waits at the queue for one request. While a slot is free each lane has one,
+  so that a request that comes to an empty queue goes to a worker at once.
+- A **batch** pull takes what is there and waits for nothing, so that it is settled within a round
+  trip. Every delivery tells how many more requests its lane holds; while lanes are known to hold
+  some, free slots are shared out among them by smooth weighted round robin (as in nginx).
+
+Requests asked for, held and running never exceed the slots by more than the lanes less one: the
+standing pulls of several lanes may be answered at once. What is too much is held by the caller.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+STANDING_SECONDS: Final = 2.0
+"""How long a standing pull waits. One that a restart of the queue or a cut link has lost is
+missed for no longer than this and the grace; a worker that drains waits as long for stragglers."""
+
+GRACE_SECONDS: Final = 1.0
+"""After its time a pull that was never settled counts as lost."""
+
+BATCH_SECONDS: Final = 2.0
+"""A batch pull that was not settled in this time is lost too: far above any round trip."""
+
+RETRY_SECONDS: Final = 0.5
+"""Between tries where a lane's consumer is not there (yet), or the link is down."""
+
+STALE_SECONDS: Final = 0.25
+"""How long a lane that was empty is taken to be empty while others have a backlog."""
+
+EMPTY: Final = frozenset({"404", "408"})
+"""Status of a pull that has ended because nothing (more) was there."""
+
+
+class Pull(NamedTuple):
+    """Ask a lane for up to `batch` requests; with `expires` 0 only for what is there at once."""
+
+    number: int
+    lane: str
+    batch: int
+    expires: float
+
+
+@dataclass
+class _Asked:
+    lane: "_Lane"
+    left: int
+    lost_at: float
+    standing: bool
+
+
+@dataclass
+class _Lane:
+    name: str
+    weight: int
+    turn: int = 0
+    backlog: int = 0
+    told_at: float = float("-inf")
+    retry_at: float = float("-inf")
+
+
+class Puller:
+    """Decides about pulls. `now` is any clock that does not run backwards."""
+
+    def __init__(self, slots: int, weights: Mapping[str, int]) -> None:
+        self._slots = slots
+        self._lanes = {name: _Lane(name, weight) for name, weight in weights.items()}
+        self._asked: dict[int, _Asked] = {}
+        self._number = 0
+
+    @property
+    def outstanding(self) -> int:
+        """Requests asked for that may still come."""
+        return sum(asked.left for asked in self._asked.values())
+
+    def plan(self, busy: int, now: float) -> list[Pull]:
+        """The pulls to send now, when `busy` requests are held or running."""
+        self.expire(now)
+        ready = [lane for lane in self._lanes.values() if lane.retry_at <= now]
+        had_room = busy + self._batches() < self._slots
+        pulls = self._share_out(ready, busy, now)
+        for lane in ready:
+            if any(asked.lane is lane for asked in self._asked.values()):
+                continue
+            if self.outstanding + busy >= self._slots + len(self._lanes) - 1:
+                break
+            if busy + self._batches() < self._slots:
+                pulls.append(self._ask(lane, 1, now, standing=True))
+            elif had_room and now - lane.told_at >= STALE_SECONDS:
+                # The last slots went to lanes with a backlog. Look into the others too, or a
+                # request in a higher lane would not be seen for as long as the backlog lasts.
+                pulls.append(self._ask(lane, 1, now, standing=False))
+        return pulls
+
+    def expire(self, now: float) -> None:
+        """Count pulls as lost whose time is over."""
+        for number in [n for n, asked in self._asked.items() if asked.lost_at <= now]:
+            del self._asked[number]
+
+    def delivered(self, lane: str, pending: int, now: float) -> None:
+        """A request of `lane` has come, and `pending` more wait there."""
+        known = self._lanes.get(lane)
+        if known is None:
+            return
+        known.backlog = pending
+        known.told_at = now
+        # Batch pulls first: where a standing one waits no backlog was there when they were sent.
+        mine = [(n, asked) for n, asked in self._asked.items() if asked.lane is known]
+        for number, asked in sorted(mine, key=lambda each: (each[1].standing, each[0]))[:1]:
+            asked.left -= 1
+            if asked.left == 0:
+                del self._asked[number]
+
+    def settled(self, number: int, lane: str, status: str, now: float) -> None:
+        """Pull `number` has ended with `status`, less than filled."""
+        self._asked.pop(number, None)
+        known = self._lanes.get(lane)
+        if known is None:
+            return
+        known.backlog = 0
+        known.told_at = now
+        if status not in EMPTY:
+            known.retry_at = now + RETRY_SECONDS
+
+    def reset(self) -> None:
+        """The connection is a new one: every pull is lost, and nothing is known."""
+        self._asked.clear()
+        for lane in self._lanes.values():
+            lane.backlog = 0
+            lane.told_at = lane.retry_at = float("-inf")
+
+    def _share_out(self, ready: list[_Lane], busy: int, now: float) -> list[Pull]:
+        free = min(
+            self._slots - busy - self._batches(),
+            self._slots + len(self._lanes) - 1 - busy - self.outstanding,
+        )
+        more = {lane.name: lane.backlog - self._batches(lane) for lane in ready}
+        shares: Counter[str] = Counter()
+        while free > 0:
+            candidates = [lane for lane in ready if more[lane.name] > 0]
+            if not candidates:
+                break
+            for lane in candidates:
+                lane.turn += lane.weight
+            chosen = max(candidates, key=lambda lane: lane.turn)
+            chosen.turn -= sum(lane.weight for lane in candidates)
+            more[chosen.name] -= 1
+            shares[chosen.name] += 1
+            free -= 1
+        return [self._ask(self._lanes[name], n, now, standing=False) for name, n in shares.items()]
+
+    def _ask(self, lane: _Lane, batch: int, now: float, *, standing: bool) -> Pull:
+        self._number += 1
+        expires = STANDING_SECONDS if standing else 0.0
+        lost_at = now + (STANDING_SECONDS + GRACE_SECONDS if standing else BATCH_SECONDS)
+        self._asked[self._number] = _Asked(lane, batch, lost_at, standing)
+        return Pull(self._number, lane.name, batch, expires)
+
+    def _batches(self, lane: _Lane | None = None) -> int:
+        return sum(
+            asked.left
+            for asked in self._asked.values()
+            if not asked.standing and lane in (None, asked.lane)
+        )

@@ -1,0 +1,220 @@
+"""The worker's life: load, serve, drain or give up, and leave nothing behind."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Final, NoReturn
+
+from prometheus_client import CollectorRegistry
+
+from headrace.protocol import names, subjects
+from headrace.protocol.endpoints import Endpoint
+from headrace.protocol.errors import Code
+from headrace.protocol.state import WorkerPhase
+from headrace.runtime import metrics as metrics_server
+from headrace.runtime.bus import Bus, BusError
+from headrace.runtime.jetstream import PROGRESS_SECONDS, JetStream
+from headrace.runtime.lifecycle import Fatal, Lifecycle
+from headrace.runtime.logging import Logger
+from headrace.worker.attempt import ENGINE_FAILED, Shared
+from headrace.worker.client import EngineClient
+from headrace.worker.control import Control
+from headrace.worker.engine import health
+from headrace.worker.engine.launch import launch
+from headrace.worker.engine.process import EngineProcess, make_run_dir
+from headrace.worker.heartbeat import BEAT_SECONDS, Heartbeat
+from headrace.worker.intake import Intake
+from headrace.worker.metrics import Metrics
+from headrace.worker.options import WorkerOptions
+from headrace.worker.replay import Replay
+from headrace.worker.walltime import until_walltime
+
+PUMP_SECONDS: Final = 0.25
+"""How often pulls are looked after besides: lost ones are forgotten, absent lanes tried again."""
+
+ABORT_SECONDS: Final = 2.0
+"""How long the engine's connections may take to close at the end of the drain."""
+
+DRAINED: Final = "The worker had to stop before the answer was complete."
+
+
+class Worker:
+    """One worker process and its engine."""
+
+    def __init__(self, options: WorkerOptions, log: Logger) -> None:
+        self._options = options
+        worker = names.new_process_id()
+        self._log = log.bind(worker=worker, model=options.model)
+        self._engine = EngineProcess(make_run_dir())
+        registry = CollectorRegistry()
+        limits = options.limits
+        self._bus = Bus(self._log, name=f"worker-{worker}", inbox=subjects.worker_inbox(worker))
+        self._shared = Shared(
+            worker=worker,
+            options=options,
+            bus=self._bus,
+            client=EngineClient(self._engine.socket),
+            replay=Replay(
+                per_request=limits.replay_bytes,
+                total=limits.replay_total_bytes,
+                seconds=limits.replay_seconds,
+            ),
+            metrics=Metrics(registry, cluster=options.cluster, model=options.model),
+            log=self._log,
+        )
+        self._registry = registry
+        self._heartbeat = Heartbeat(self._shared)
+        self._reason = "stopped"
+
+    async def run(self, life: Lifecycle) -> int:
+        """Serve until asked to stop; the exit code. Raises Fatal where the engine fails."""
+        kind = self._options.engine.kind
+        self._log.info("starting", engine=kind, cluster=self._options.cluster, pid=os.getpid())
+        graceful = False
+        try:
+            metrics_server.serve(self._registry, self._options.metrics_port)
+            async with asyncio.TaskGroup() as tasks:
+                await self._work(life, tasks)
+            graceful = True
+        except BaseExceptionGroup as group:
+            # One reason is what the operator needs, and what the caller looks for.
+            raise group.exceptions[0] from None
+        finally:
+            self._heartbeat.enter(WorkerPhase.GONE, self._reason)
+            await self._bus.close()
+            await self._shared.client.close()
+            if graceful:
+                await self._engine.stop(self._options.engine.stop_seconds)
+            else:
+                await self._engine.kill()
+        return 0
+
+    async def _work(self, life: Lifecycle, tasks: asyncio.TaskGroup) -> None:
+        intake = Intake(self._shared, JetStream(self._bus, subjects.DOMAIN), tasks)
+        side = [
+            tasks.create_task(every(BEAT_SECONDS, lambda: self._beat(intake)), name="heartbeat"),
+            tasks.create_task(every(PROGRESS_SECONDS, intake.progress), name="progress"),
+            tasks.create_task(every(PUMP_SECONDS, intake.pump), name="pump"),
+            tasks.create_task(until_walltime(self._options, life), name="walltime"),
+        ]
+        try:
+            if await self._load(life):
+                await Control(self._shared, intake).start()
+                await intake.start()
+                self._heartbeat.enter(WorkerPhase.READY)
+                life.ready()
+                await self._serve(life, intake)
+                await self._drain(life, intake)
+        except asyncio.CancelledError:
+            # Told to stop at once: whoever waits still hears of it.
+            intake.fail_all(Code.WORKER_DRAINED, DRAINED)
+            raise
+        finally:
+            for task in side:
+                task.cancel()
+
+    async def _load(self, life: Lifecycle) -> bool:
+        """Start the engine and connect; False where the worker is asked to stop meanwhile."""
+        options = self._options
+        began = asyncio.get_running_loop().time()
+        self._shared.metrics.slots.set(options.slots)
+        await self._engine.start(
+            launch(
+                options.engine,
+                name=options.model_name,
+                slots=options.slots,
+                socket=self._engine.socket,
+                run_dir=self._engine.run_dir,
+                environ=os.environ,
+            )
+        )
+        connecting = asyncio.create_task(self._bus.connect(options.bus))
+        try:
+            done = await first(
+                life.stopping.wait(), self._engine.wait(), self._until_ready(connecting)
+            )
+        finally:
+            connecting.cancel()
+        if done is True:
+            return False
+        if not isinstance(done, Endpoint):
+            self._give_up(done)
+        self._engine.loaded()
+        seconds = asyncio.get_running_loop().time() - began
+        self._shared.metrics.load_seconds.set(seconds)
+        self._shared.metrics.engine_up.set(1)
+        self._log.info("engine_ready", seconds=round(seconds, 2), endpoint=done)
+        return True
+
+    async def _until_ready(self, connecting: asyncio.Task[None]) -> Endpoint:
+        options = self._options.engine
+        ready = asyncio.create_task(
+            health.until_ready(self._shared.client, options, self._options.model_name)
+        )
+        try:
+            _, endpoint = await asyncio.gather(connecting, ready)
+        except TimeoutError:
+            self._give_up(f"the engine did not serve within {options.start_seconds:g} s")
+        except health.Refused as error:
+            self._give_up(f"the engine is healthy but answers no request (HTTP {error})")
+        finally:
+            ready.cancel()
+        return endpoint
+
+    async def _serve(self, life: Lifecycle, intake: Intake) -> None:
+        """Return when asked to stop. Raises Fatal when the engine dies or hangs."""
+        options = self._options.engine
+        hung = health.until_hung(self._shared.client, options)
+        reason = await first(life.stopping.wait(), self._engine.wait(), hung)
+        if reason is True:
+            return
+        self._shared.metrics.engine_up.set(0)
+        intake.fail_all(Code.ENGINE_FAILED, ENGINE_FAILED)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ABORT_SECONDS):
+                await intake.idle()
+        self._give_up(reason or "the engine hangs: it no longer answers its health check")
+
+    async def _drain(self, life: Lifecycle, intake: Intake) -> None:
+        self._heartbeat.enter(WorkerPhase.DRAINING)
+        intake.stop_pulling()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(life.drain_left):
+                await intake.drained()
+        intake.fail_all(Code.WORKER_DRAINED, DRAINED)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ABORT_SECONDS):
+                await intake.idle()
+        with suppress(BusError):
+            await self._bus.flush()
+
+    def _give_up(self, reason: str) -> NoReturn:
+        self._reason = reason.partition("\n")[0]
+        raise Fatal(reason)
+
+    def _beat(self, intake: Intake) -> None:
+        self._heartbeat.running = intake.running
+        self._heartbeat.beat()
+        now = asyncio.get_running_loop().time()
+        self._shared.replay.expire(now)
+        self._shared.metrics.replay_bytes.set(self._shared.replay.size)
+
+
+async def every(seconds: float, call: Callable[[], None]) -> None:
+    """Call `call` every so many seconds, for ever."""
+    while True:
+        await asyncio.sleep(seconds)
+        call()
+
+
+async def first(*contenders: Coroutine[Any, Any, Any]) -> Any:
+    """The result of the one that is done first, or what it raises; the others are cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in contenders]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

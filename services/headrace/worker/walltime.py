@@ -1,0 +1,26 @@
+"""The end of the walltime: the worker begins to drain in time, though nobody has told it to."""
+
+import asyncio
+import time
+from typing import Final
+
+from headrace.runtime.lifecycle import Lifecycle
+from headrace.worker.options import WorkerOptions
+
+MARGIN_SECONDS: Final = 15.0
+"""Kept free at the end: the engine must end too, and clocks may differ."""
+
+
+def drain_at(options: WorkerOptions) -> float | None:
+    """When to begin to drain, in Unix seconds; None where there is no end."""
+    if not options.ends_at:
+        return None
+    return options.ends_at - options.drain_seconds - MARGIN_SECONDS
+
+
+async def until_walltime(options: WorkerOptions, life: Lifecycle) -> None:
+    """Ask the worker to stop when it is time."""
+    at = drain_at(options)
+    if at is not None:
+        await asyncio.sleep(max(0.0, at - time.time()))
+        life.stop("walltime")

@@ -1,0 +1,328 @@
+"""A worker's surroundings for its tests: hub and leaf joined as in production, a pretended edge, worker processes.
+
+The servers run on the shipped templates with their permissions; only the SSH connection between them is left out.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import string
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nkeys
+import pytest
+
+from headrace.protocol import codec, names, subjects
+from headrace.protocol.control import Control
+from headrace.protocol.endpoints import Endpoint
+from headrace.protocol.frames import Chunk, End, Fail, Frame
+from headrace.protocol.names import LANES, ProcessId, RequestId, Slug
+from headrace.protocol.requests import VERSION, Request
+from headrace.protocol.state import WorkerPhase, WorkerState
+from headrace.runtime import logging
+from headrace.runtime.bus import Bus, BusOptions, Message
+from headrace.runtime.jetstream import JetStream, QueueLimits
+from tests.nats import NatsServer, StartNats, free_ports
+from tests.parts import ROOT
+
+MODEL = Slug("m1")
+NAME = "Test/Model-1"
+CLUSTER = Slug("c1")
+SIM = (sys.executable, "-m", "loadtests.simengine", "--uds", "{socket}", "--model", "{name}")
+DENIED = (
+    "INFO", "STREAM.>", "CONSUMER.CREATE.>", "CONSUMER.DURABLE.>", "CONSUMER.DELETE.>",
+    "CONSUMER.LIST.>", "CONSUMER.NAMES.>", "CONSUMER.PAUSE.>", "DIRECT.>", "META.>", "SERVER.>",
+    "ACCOUNT.>",
+)  # fmt: skip
+
+
+class Pair:
+    """A hub and a leaf that is linked to it."""
+
+    def __init__(self, folder: Path, start: StartNats) -> None:
+        self._folder = folder
+        hub, monitor, leaf, gate = free_ports(4)
+        self.hub_url, self.leaf_url = f"nats://127.0.0.1:{hub}", f"nats://127.0.0.1:{leaf}"
+        nkey = {f"{who}_nkey": self._key(who) for who in ("edge", "hub_worker", "link", "worker", "scaler")}
+        denied = ", ".join(f'"$JS.{d}API.{verb}"' for d in ("", "hub.") for verb in DENIED)
+        link = (folder / "link.nk").read_text()
+        remotes = self._fill("remote", cluster=CLUSTER, link_port=gate, link_seed=link, denied_api=denied)
+        leaf_conf = self._write(
+            "leaf", nkey, cluster=CLUSTER, leaf_listen=f"127.0.0.1:{leaf}",
+            gate_listen=f"127.0.0.1:{gate}", run_dir=folder, monitor="",
+        )  # fmt: skip
+        hub_conf = self._write(
+            "hub", nkey, hub_listen=f"127.0.0.1:{hub}", hub_monitor=f"127.0.0.1:{monitor}",
+            run_dir=folder, queue_memory=1 << 28, remotes=remotes,
+        )  # fmt: skip
+        self.leaf: NatsServer = start(leaf_conf, leaf, gate)
+        self.hub: NatsServer = start(hub_conf, hub)
+
+    def key(self, who: str) -> str:
+        """The file with the seed of `who`."""
+        return str(self._folder / f"{who}.nk")
+
+    def _key(self, who: str) -> str:
+        seed = nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)
+        file = Path(self.key(who))
+        file.write_bytes(seed)
+        file.chmod(0o600)
+        public: bytes = nkeys.from_seed(bytearray(seed)).public_key
+        return public.decode()
+
+    def _fill(self, name: str, **values: Any) -> str:
+        template = (ROOT / f"infra/nats/{name}.conf").read_text()
+        return string.Template(template).substitute(values)
+
+    def _write(self, name: str, nkey: dict[str, str], **values: Any) -> Path:
+        file = self._folder / f"{name}.conf"
+        file.write_text(self._fill(name, **nkey, **values))
+        file.chmod(0o600)
+        return file
+
+
+class Answer:
+    """The frames of one request, as they come."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.frames: list[Frame] = []
+        self.times: list[float] = []
+        self._changed = asyncio.Event()
+
+    def add(self, frame: Frame) -> None:
+        self.frames.append(frame)
+        self.times.append(time.perf_counter())
+        self._changed.set()
+
+    async def until(self, true: Callable[[list[Frame]], bool], seconds: float = 20.0) -> None:
+        """Wait until `true(frames)`."""
+        async with asyncio.timeout(seconds):
+            while not true(self.frames):
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def frame(self, kind: type[Any], count: int = 1, seconds: float = 20.0) -> Any:
+        """The frame of a kind that comes as number `count`."""
+        await self.until(lambda all_: sum(isinstance(f, kind) for f in all_) >= count, seconds)
+        return [f for f in self.frames if isinstance(f, kind)][count - 1]
+
+    async def ended(self, seconds: float = 20.0) -> End | Fail:
+        """The last frame."""
+        await self.until(lambda all_: bool(all_) and isinstance(all_[-1], End | Fail), seconds)
+        last = self.frames[-1]
+        assert isinstance(last, End | Fail)
+        return last
+
+    @property
+    def body(self) -> bytes:
+        """All bytes of the answer, after a check that frames are numbered without a gap."""
+        assert [f.seq for f in self.frames] == list(range(len(self.frames)))
+        assert len({f.attempt for f in self.frames}) == 1
+        return b"".join(f.data for f in self.frames if isinstance(f, Chunk))
+
+    @property
+    def text(self) -> str:
+        """The text of a streamed chat answer."""
+        text = ""
+        for line in self.body.decode().splitlines():
+            if line.startswith("data: {"):
+                for choice in msgspec.json.decode(line[6:])["choices"]:
+                    text += choice.get("text") or choice.get("delta", {}).get("content") or ""
+        return text
+
+
+class Edge:
+    """Does on the bus what an edge does."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.id = names.new_process_id()
+        self.bus = Bus(logging.setup("edge", "error"), name="edge", inbox=subjects.edge_inbox(self.id))
+        self.queue = JetStream(self.bus)
+        self._pair = pair
+        self._answers: dict[str, Answer] = {}
+        self.states: list[WorkerState] = []
+        self._told = asyncio.Event()
+
+    async def start(self, *, consumers: bool = True) -> None:
+        await self.bus.connect(BusOptions(self._pair.hub_url, self._pair.key("edge")))
+        await self.bus.subscribe(subjects.responses(self.id), self._on_frame)
+        await self.bus.subscribe(subjects.STATES, self._on_state)
+        await self.queue.ensure_queue(QueueLimits(max_bytes=1 << 27))
+        if consumers:
+            await self.queue.ensure_consumers(MODEL)
+
+    def request(
+        self,
+        body: Any = None,
+        *,
+        endpoint: Endpoint = Endpoint.CHAT,
+        stream: bool = True,
+        seconds: float = 60.0,
+        **more: Any,
+    ) -> Request:
+        """An envelope around a body, by default a short chat."""
+        if body is None:
+            body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+        return Request(
+            VERSION, names.new_request_id(), self.id, endpoint, MODEL, stream,
+            body if isinstance(body, bytes) else msgspec.json.encode(body | more),
+            time.time() + seconds,
+        )  # fmt: skip
+
+    async def send(self, request: Request, lane: str = "normal") -> Answer:
+        """Put a request into the queue."""
+        answer = self._answers[request.id] = Answer(request)
+        data = codec.encode(request)
+        await self.queue.publish(MODEL, lane, data, id=request.id, ttl_seconds=60)
+        return answer
+
+    async def ask(self, *args: Any, lane: str = "normal", **kwargs: Any) -> Answer:
+        """Make a request and send it."""
+        return await self.send(self.request(*args, **kwargs), lane)
+
+    async def control(self, worker: str, message: Control) -> None:
+        """Tell the worker something."""
+        await self.bus.publish(subjects.control(ProcessId(worker)), codec.encode(message))
+
+    async def phase(self, phase: WorkerPhase, seconds: float = 60.0) -> WorkerState:
+        """The next heartbeat with this phase."""
+        seen = len(self.states)
+        async with asyncio.timeout(seconds):
+            while True:
+                for state in self.states[seen:]:
+                    if state.phase is phase:
+                        return state
+                seen = len(self.states)
+                self._told.clear()
+                await self._told.wait()
+
+    async def backlog(self) -> int:
+        """What the queue holds, in work or not."""
+        infos = [await self.queue.consumer_info(MODEL, lane) for lane in LANES]
+        return sum(info.num_pending + info.num_ack_pending for info in infos)
+
+    async def emptied(self, seconds: float = 5.0) -> None:
+        """Wait until the queue holds nothing."""
+        async with asyncio.timeout(seconds):
+            while await self.backlog():
+                await asyncio.sleep(0.02)
+
+    def _on_frame(self, message: Message) -> None:
+        answer = self._answers.get(subjects.response_request(message.subject))
+        if answer is not None:
+            answer.add(codec.decode_frame(message.data))
+
+    def _on_state(self, message: Message) -> None:
+        self.states.append(codec.decode_state(message.data))
+        self._told.set()
+
+    def answer_to(self, request: RequestId) -> Answer:
+        """The answer to a request that was sent."""
+        return self._answers[request]
+
+
+class WorkerProcess:
+    """A worker as a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, temp: Path) -> None:
+        self.process = process
+        self.temp = temp
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    async def ended(self, seconds: float = 20.0) -> int:
+        """Wait for its end: the exit code."""
+        return await asyncio.wait_for(self.process.wait(), seconds)
+
+    def socket(self) -> Path:
+        """The engine's socket."""
+        (found,) = self.temp.glob("headrace-*/engine.sock")
+        return found
+
+
+def toml(value: Any) -> str:
+    """A value in TOML. But for tables, JSON's spelling is TOML's."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
+
+
+class Stand:
+    """Everything around the worker under test."""
+
+    def __init__(self, pair: Pair, edge: Edge, folder: Path, stack: contextlib.AsyncExitStack) -> None:
+        self.pair = pair
+        self.edge = edge
+        self._folder = folder
+        self._stack = stack
+        self._workers = 0
+
+    async def worker(self, *, ready: bool = True, seconds: float = 30.0, **options: Any) -> WorkerProcess:
+        """Start a worker; by default on the simulated engine, and wait until it is ready."""
+        self._workers += 1
+        config = {
+            "cluster": CLUSTER,
+            "model": MODEL,
+            "name": NAME,
+            "slots": 4,
+            "drain_seconds": 10,
+            "bus": {"url": self.pair.leaf_url, "nkey_file": self.pair.key("worker")},
+            "engine": {"kind": "command", "command": SIM},
+        } | options
+        file = self._folder / f"worker-{self._workers}.toml"
+        file.write_text("".join(f"{key} = {toml(value)}\n" for key, value in config.items()))
+        # Short: the engine's socket lies below.
+        temp = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="hw", dir="/tmp")))
+        log = self._folder / f"worker-{self._workers}.log"
+        with log.open("wb") as out:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "headrace.worker.main", "--config", str(file),
+                stdout=out, stderr=out, cwd=ROOT, env=os.environ | {"TMPDIR": str(temp)},
+            )  # fmt: skip
+        worker = WorkerProcess(process, log, temp)
+        self._stack.push_async_callback(_end, worker)
+        if ready:
+            waiting = asyncio.create_task(self.edge.phase(WorkerPhase.READY, seconds))
+            died = asyncio.create_task(process.wait())
+            await asyncio.wait({waiting, died}, return_when=asyncio.FIRST_COMPLETED)
+            died.cancel()
+            assert process.returncode is None, worker.log()
+            await waiting
+        return worker
+
+
+async def _end(worker: WorkerProcess) -> None:
+    if worker.process.returncode is None:
+        worker.process.send_signal(signal.SIGTERM)
+        try:
+            await worker.ended(15)
+        except TimeoutError:
+            worker.process.kill()
+            await worker.process.wait()
+
+
+@pytest.fixture
+async def stand(nats: StartNats, tmp_path: Path) -> AsyncIterator[Stand]:
+    pair = Pair(tmp_path, nats)
+    async with contextlib.AsyncExitStack() as stack:
+        edge = Edge(pair)
+        await edge.start()
+        stack.push_async_callback(edge.bus.close)
+        yield Stand(pair, edge, tmp_path, stack)
