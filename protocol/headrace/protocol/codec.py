@@ -18,6 +18,9 @@ _preamble: Final = msgspec.msgpack.Decoder(Preamble)
 _request: Final = msgspec.msgpack.Decoder(Request)
 _state: Final = msgspec.msgpack.Decoder(WorkerState)
 
+_UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
+"""Bytes that are no message; a ValueError is text that is not UTF-8, or a name not admitted."""
+
 Message = Frame | Control | Request | WorkerState
 
 
@@ -42,7 +45,7 @@ def decode_frame(data: bytes) -> Frame:
     """A frame, or HeadraceError ``bad_message``."""
     try:
         return _frame.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _bad("frame") from error
 
 
@@ -51,7 +54,7 @@ def decode_control(data: bytes) -> Control:
     try:
         message = _control.decode(data)
         names.request_id(message.request)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _bad("control message") from error
     return message
 
@@ -65,14 +68,14 @@ def decode_request(data: bytes) -> Request:
         preamble = _preamble.decode(data)
         names.request_id(preamble.id)
         names.process_id(preamble.edge)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _bad("request") from error
     if preamble.version != VERSION:
         raise UnknownVersion(preamble)
     try:
         request = _request.decode(data)
         names.slug(request.model)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _bad("request") from error
     return request
 
@@ -84,7 +87,7 @@ def decode_state(data: bytes) -> WorkerState:
         names.slug(state.cluster)
         names.slug(state.model)
         names.process_id(state.worker)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise _bad("worker state") from error
     return state
 

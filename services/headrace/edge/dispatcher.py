@@ -50,8 +50,7 @@ class Dispatcher:
     ) -> None:
         self.edge = edge
         self.live = LiveTable(options.max_live)
-        self.ready = False
-        """Whether the queue is there and requests can be taken."""
+        self._queue_ready = False
         self._bus = bus
         self._jetstream = JetStream(bus)
         self._models = models
@@ -63,6 +62,11 @@ class Dispatcher:
         self._demanded: dict[Slug, float] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._time = asyncio.get_running_loop().time
+
+    @property
+    def ready(self) -> bool:
+        """Whether the queue is there and requests can be taken."""
+        return self._queue_ready and self._bus.connected
 
     async def run(self) -> None:
         """Subscribe and keep watch until cancelled."""
@@ -161,6 +165,7 @@ class Dispatcher:
 
     async def _keep_queue(self) -> None:
         """Make stream and consumers at the start and whenever the hub may have lost them."""
+        told = ""
         while True:
             await self._setup.wait()
             self._setup.clear()
@@ -169,11 +174,15 @@ class Dispatcher:
                 for model in self._models.all():
                     await self._jetstream.ensure_consumers(model.slug)
             except (JetStreamError, BusError) as error:
-                self._log.warning("queue_not_ready", error=type(error).__name__)
+                reason = f"{type(error).__name__}: {error}"
+                if reason != told:
+                    self._log.warning("queue_not_ready", reason=reason)
+                    told = reason
                 self._setup.set()
                 await asyncio.sleep(SETUP_RETRY_SECONDS)
                 continue
-            self.ready = True
+            self._queue_ready = True
+            told = ""
             # A hub that came back has an empty queue: what waits here is published once more. A
             # hub that never was away has seen the ids and takes nothing twice.
             waiting = [one for one in self.live.all() if one.answer.phase is Phase.QUEUED]
@@ -182,7 +191,7 @@ class Dispatcher:
             self._log.info("queue_ready", queued=len(waiting))
 
     def _on_reconnect(self) -> None:
-        self.ready = False
+        self._queue_ready = False
         self._setup.set()
 
     # --- from the bus -------------------------------------------------------------------------

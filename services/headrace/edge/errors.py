@@ -79,7 +79,7 @@ def engine_error(status: int, body: bytes) -> tuple[int, bytes]:
     message, kind, param, code = "", None, None, None
     try:
         told = _engine.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         told = _EngineBody()
     if isinstance(told.error, _EngineError):
         message, kind, param = told.error.message, told.error.type, told.error.param

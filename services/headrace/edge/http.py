@@ -20,6 +20,9 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 HEADER_SECONDS: Final = 20.0
 """A connection whose first request isn't there by then is closed."""
 
+LINGER_SECONDS: Final = 2.0
+"""How long a refused client may take to hear why."""
+
 _json: Final = msgspec.json.Encoder()
 
 
@@ -117,6 +120,7 @@ class Connection(HttpToolsProtocol):
 
     _early_bytes = 0
     _early_timer: asyncio.TimerHandle | None = None
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock."""
@@ -141,6 +145,8 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
+        if self._refused:
+            return
         super().data_received(data)
         if self._early_bytes and not self.transport.is_closing():
             self._early_bytes += len(data)
@@ -179,4 +185,8 @@ class Connection(HttpToolsProtocol):
             b"x-request-id: " + new_request_id().encode(),
         ]
         self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
-        self.transport.close()
+        # Closed at once, bytes still on their way would reset the connection and the answer with
+        # it: what comes is thrown away for a moment instead.
+        self._refused = True
+        self.transport.write_eof()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)

@@ -1,0 +1,483 @@
+"""The edge on a real hub: what clients see, whatever workers do."""
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aiohttp
+import openai
+import pytest
+
+from headrace.protocol.control import Cancel, Resume
+from headrace.protocol.errors import Code
+from headrace.protocol.frames import Fail
+from headrace.protocol.state import WorkerPhase
+from tests.edge_kit import DONE, MODEL, Edge, Hub, ScriptedWorker, StartEdge, eventually, sse, whole
+
+pytestmark = pytest.mark.anyio
+
+CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "PLANTED-9f3"}]}
+STREAM = CHAT | {"stream": True}
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
+        yield session
+
+
+def client(edge: Edge, **options: Any) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(
+        base_url=f"{edge.url}/v1", api_key=edge.key, max_retries=0, timeout=30, **options
+    )
+
+
+async def post(
+    http: aiohttp.ClientSession, edge: Edge, body: dict[str, Any], path: str = "chat/completions"
+) -> tuple[int, bytes, Mapping[str, str]]:
+    async with http.post(f"{edge.url}/v1/{path}", headers=edge.headers, json=body) as answer:
+        return answer.status, await answer.read(), answer.headers
+
+
+async def test_the_openai_client_gets_its_answers(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    async with client(start_edge()) as api:
+        chat = asyncio.create_task(api.chat.completions.create(**CHAT))
+        job = await worker.take()
+        assert json.loads(job.request.body)["messages"] == CHAT["messages"]
+        await job.answer(whole("Hello."))
+        assert (await chat).choices[0].message.content == "Hello."
+        assert len((await chat)._request_id or "") == 32
+
+        stream = asyncio.create_task(api.chat.completions.create(**STREAM))
+        job = await worker.take()
+        tokens = [f"{number} " for number in range(20)]
+        await job.answer(*[sse(token) for token in tokens], DONE)
+        read = [chunk.choices[0].delta.content async for chunk in await stream]
+        assert read == tokens
+
+        legacy = asyncio.create_task(api.completions.create(model=MODEL, prompt="x"))
+        job = await worker.take()
+        assert job.request.endpoint == "completions"
+        await job.answer(
+            b'{"id":"c","object":"text_completion","choices":[{"index":0,"text":"y"}]}'
+        )
+        assert (await legacy).choices[0].text == "y"
+
+        vector = asyncio.create_task(
+            api.embeddings.create(model=MODEL, input="x", encoding_format="float")
+        )
+        job = await worker.take()
+        assert job.request.endpoint == "embeddings"
+        await job.answer(
+            b'{"object":"list","data":[{"object":"embedding","index":0,"embedding":[1.0]}]}'
+        )
+        assert (await vector).data[0].embedding == [1.0]
+
+
+async def test_models_are_listed_with_their_state(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    edge = start_edge()
+
+    def state() -> str:
+        return str(json.loads(edge.get("/v1/models")[1])["data"][0]["headrace"]["state"])
+
+    async def is_state(wanted: str) -> bool:
+        return state() == wanted
+
+    async with client(edge) as api:
+        assert [model.id async for model in api.models.list()] == [MODEL]
+        assert (await api.models.retrieve(MODEL)).id == MODEL
+        with pytest.raises(openai.NotFoundError) as missing:
+            await api.models.retrieve("nope")
+        assert missing.value.code == "model_not_found"
+    assert state() == "cold"
+    await worker.beat(WorkerPhase.LOADING)
+    await eventually(lambda: is_state("loading"))
+    await worker.beat()
+    await eventually(lambda: is_state("ready"))
+    await worker.beat(WorkerPhase.GONE)
+    await eventually(lambda: is_state("cold"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "data", "headers", "status", "code"),
+    [
+        ("GET", "/v1/models", b"", {"authorization": "Bearer nope"}, 401, "invalid_api_key"),
+        ("POST", "/v1/chat/completions", b"{}", {"authorization": ""}, 401, "invalid_api_key"),
+        ("POST", "/v1/chat/completions", b"{bad", {}, 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b"{}", {}, 422, "unprocessable_request"),
+        ("POST", "/v1/chat/completions", b'{"model":"nope","messages":[1]}', {}, 404,
+         "model_not_found"),
+        ("POST", "/v1/chat/completions", b"x" * 5000, {}, 413, "request_too_large"),
+        ("POST", "/v1/chat/completions", b"{}", {"content-type": "text/plain"}, 415,
+         "unsupported_media_type"),
+        ("GET", "/v1/chat/completions", b"", {}, 405, "method_not_allowed"),
+        ("DELETE", "/v1/models", b"", {}, 405, "method_not_allowed"),
+        ("GET", "/nothing/here", b"", {}, 404, "unknown_url"),
+        ("GET", "/v1/models/nope/../x", b"", {}, 404, None),
+        ("POST", "/v1/chat/completions/", b"{}", {}, 404, "unknown_url"),
+    ],
+)  # fmt: skip
+async def test_every_refusal_is_an_error_object(
+    start_edge: StartEdge,
+    http: aiohttp.ClientSession,
+    method: str,
+    path: str,
+    data: bytes,
+    headers: dict[str, str],
+    status: int,
+    code: str | None,
+) -> None:
+    edge = start_edge(max_body_bytes=4096)
+    async with http.request(
+        method, edge.url + path, data=data, headers=edge.headers | headers
+    ) as answer:
+        error = (await answer.json())["error"]
+        assert answer.status == status
+        assert set(error) == {"message", "type", "param", "code"}
+        assert code is None or error["code"] == code
+        assert len(answer.headers["x-request-id"]) == 32
+
+
+async def test_a_body_that_grows_beyond_the_bound_is_refused(
+    start_edge: StartEdge, http: aiohttp.ClientSession
+) -> None:
+    edge = start_edge(max_body_bytes=4096)
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b" " * 1024
+
+    url = f"{edge.url}/v1/chat/completions"
+    async with http.post(url, headers=edge.headers, data=endless()) as answer:
+        assert answer.status == 413
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"NOT HTTP AT ALL\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 200_000, b"431"),
+    ],
+)
+async def test_what_is_not_http_is_told_so(
+    start_edge: StartEdge, sent: bytes, status: bytes
+) -> None:
+    edge = start_edge()
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(sent)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"]
+    writer.close()
+
+
+async def test_a_waiting_stream_gets_comments_and_nothing_that_breaks_parsers(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    edge = start_edge(hold_seconds=0.2, comment_seconds=0.2)
+    url = f"{edge.url}/v1/chat/completions"
+    async with http.post(url, headers=edge.headers, json=STREAM) as answer:
+        assert answer.status == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = [await answer.content.readline() for _ in range(4)]
+        assert lines[0].startswith(b": queued model=test-model state=cold waited=")
+        assert lines[1] == b"\n"
+        await (await worker.take()).answer(sse("late"), DONE)
+        lines += (await answer.read()).splitlines(keepends=True)
+    data = [line for line in lines if line.startswith(b"data: ")]
+    assert data == [sse("late").strip() + b"\n", b"data: [DONE]\n"]
+    assert all(line == b"\n" or line.startswith((b": ", b"data: ")) for line in lines)
+
+
+async def test_the_openai_client_bears_the_comments(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    async with client(start_edge(hold_seconds=0.1, comment_seconds=0.1)) as api:
+        stream = await api.chat.completions.create(**STREAM)  # returns with the first comment
+        await (await worker.take()).answer(sse("late"), DONE)
+        assert [chunk.choices[0].delta.content async for chunk in stream] == ["late"]
+
+
+async def test_leaving_while_queued_takes_the_request_out_of_the_queue(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    edge = start_edge()
+    asking = asyncio.create_task(post(http, edge, CHAT))
+
+    async def backlog_is(count: int) -> bool:
+        return await worker.waiting() == count
+
+    await eventually(lambda: backlog_is(1))
+    asking.cancel()
+    await eventually(lambda: backlog_is(0), 2.0)
+
+
+async def test_leaving_while_running_cancels_also_when_the_cancel_is_lost_once(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    edge = start_edge()
+    url = f"{edge.url}/v1/chat/completions"
+    async with http.post(url, headers=edge.headers, json=STREAM) as answer:
+        job = await worker.take()
+        await job.send(job.accepted(), job.head(), *job.chunks(sse("a")))
+        await answer.content.readline()
+    cancel = await asyncio.wait_for(worker.controls.get(), 2)
+    assert cancel == Cancel(job.request.id)
+    # The worker did not hear it and goes on:
+    await job.send(*job.chunks(sse("b"), first=3))
+    assert await asyncio.wait_for(worker.controls.get(), 2) == cancel
+    assert await worker.waiting() == 0
+
+
+async def test_a_lost_frame_is_asked_for_again(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    async with client(start_edge()) as api:
+        stream = await asyncio.gather(
+            api.chat.completions.create(**STREAM), _answer_with_a_hole(worker)
+        )
+        read = [chunk.choices[0].delta.content async for chunk in stream[0]]
+    assert read == ["0", "1", "2", "3"]
+
+
+async def _answer_with_a_hole(worker: ScriptedWorker) -> None:
+    job = await worker.take()
+    chunks = job.chunks(*[sse(str(number)) for number in range(4)], DONE)
+    await job.send(job.accepted(), job.head(), chunks[0], chunks[2])
+    ask = await asyncio.wait_for(worker.controls.get(), 2)
+    assert ask == Resume(job.request.id, job.request.edge, job.attempt, 3)
+    await job.send(*chunks[1:], job.end(7))
+    await job.ack()
+
+
+async def test_a_lost_end_is_asked_for_after_a_silence(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    asking = asyncio.create_task(post(http, start_edge(), CHAT))
+    job = await worker.take()
+    await job.send(job.accepted(), job.head(), *job.chunks(whole("x")))
+    ask = await asyncio.wait_for(worker.controls.get(), 6)
+    assert ask == Resume(job.request.id, job.request.edge, job.attempt, 3)
+    await job.send(job.end(3))
+    assert (await asking)[0] == 200
+
+
+async def test_time_is_up_with_a_typed_error(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    edge = start_edge(deadline_seconds=1.5, hold_seconds=0.3)
+    plain, streamed = await asyncio.gather(post(http, edge, CHAT), post(http, edge, STREAM))
+    assert plain[0] == 504
+    assert json.loads(plain[1])["error"]["code"] == "deadline_exceeded"
+    event = streamed[1].splitlines()[-2]
+    assert json.loads(event.removeprefix(b"data: "))["error"]["code"] == "deadline_exceeded"
+
+    async def queue_is_empty() -> bool:
+        return await worker.waiting() == 0
+
+    await eventually(queue_is_empty, 2.0)
+
+
+async def test_a_refusal_by_the_engine_has_its_true_status_while_it_can(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    refusal = b'{"error":{"message":"too long","type":"BadRequestError","code":400}}'
+    async with client(start_edge(hold_seconds=0.5)) as api:
+        for body in (CHAT, STREAM):
+            asking = asyncio.create_task(api.chat.completions.create(**body))
+            await (await worker.take()).answer(refusal, status=400)
+            with pytest.raises(openai.BadRequestError, match="too long"):
+                await asking
+        stream = await api.chat.completions.create(**STREAM)  # held too long: status 200 is out
+        await (await worker.take()).answer(refusal, status=400)
+        with pytest.raises(openai.APIError, match="too long"):
+            _ = [chunk async for chunk in stream]
+
+
+async def test_a_failed_attempt_is_taken_over_while_nothing_was_seen(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    async with client(start_edge()) as api:
+        asking = asyncio.create_task(api.chat.completions.create(**STREAM))
+        job = await worker.take()
+        failed = Fail(job.attempt, 1, Code.ENGINE_FAILED, "The engine died.", retryable=True)
+        await job.send(job.accepted(), failed)
+        await worker.bus.publish(job._ack, b"-NAK")
+        again = await worker.take()
+        assert again.request.id == job.request.id
+        assert again.attempt == job.attempt + 1
+        await again.answer(sse("second"), DONE)
+        assert [chunk.choices[0].delta.content async for chunk in await asking] == ["second"]
+
+
+async def test_a_failure_after_the_first_token_is_an_error_event(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    async with client(start_edge()) as api:
+        asking = asyncio.create_task(api.chat.completions.create(**STREAM))
+        job = await worker.take()
+        await job.send(job.accepted(), job.head(), *job.chunks(sse("a")))
+        stream = await asking
+        assert (await anext(stream)).choices[0].delta.content == "a"
+        await job.send(Fail(job.attempt, 3, Code.ENGINE_FAILED, "The engine died.", True))
+        with pytest.raises(openai.APIError, match="The engine died"):
+            await anext(stream)
+
+
+async def test_a_silent_worker_is_given_up(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    edge = start_edge(worker_silence_seconds=1.0)
+    asking = asyncio.create_task(post(http, edge, STREAM))
+    job = await worker.take()
+    await job.send(job.accepted(), job.head(), *job.chunks(sse("a")))
+    status, body, _ = await asking
+    assert status == 200
+    assert (
+        json.loads(body.splitlines()[-2].removeprefix(b"data: "))["error"]["code"] == "worker_lost"
+    )
+
+
+async def test_a_full_queue_says_when_to_come_again(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    edge = start_edge(queue={"max_requests": 2})
+    waiting = [asyncio.create_task(post(http, edge, CHAT)) for _ in range(2)]
+
+    async def both_wait() -> bool:
+        return await worker.waiting() == 2
+
+    await eventually(both_wait)
+    status, body, headers = await post(http, edge, CHAT)
+    assert status == 429
+    assert json.loads(body)["error"]["code"] == "queue_full"
+    assert 0 < int(headers["retry-after"]) <= 120
+    for _ in waiting:
+        await (await worker.take()).answer(whole("x"))
+    assert [status for status, *_ in await asyncio.gather(*waiting)] == [200, 200]
+
+
+async def test_too_many_requests_at_once_are_refused(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    edge = start_edge(max_live=1)
+    first = asyncio.create_task(post(http, edge, CHAT))
+    job = await worker.take()
+    assert (await post(http, edge, CHAT))[0] == 503
+    await job.answer(whole("x"))
+    assert (await first)[0] == 200
+
+
+async def test_requests_survive_the_hubs_death_in_the_queue(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession, hub: Hub
+) -> None:
+    edge = start_edge()
+    asking = [asyncio.create_task(post(http, edge, CHAT)) for _ in range(5)]
+
+    async def all_wait() -> bool:
+        return await worker.waiting() == 5
+
+    await eventually(all_wait)
+    await asyncio.to_thread(hub.server.kill)
+    await asyncio.to_thread(edge_says_503, edge)
+    await asyncio.to_thread(hub.server.start)
+    await asyncio.to_thread(edge.wait_ready)
+    for _ in asking:
+        await (await worker.take()).answer(whole("x"))
+    assert [status for status, *_ in await asyncio.gather(*asking)] == [200] * 5
+
+
+def edge_says_503(edge: Edge) -> None:
+    from tests.edge_kit import until
+
+    until(lambda: edge.get("/readyz")[0] == 503, 10)
+
+
+async def test_several_processes_serve_one_port(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    edge = start_edge(processes=2)
+    edges = set()
+    for _ in range(40):
+        async with aiohttp.ClientSession() as fresh:  # a new connection each time
+            asking = asyncio.create_task(post(fresh, edge, CHAT))
+            job = await worker.take()
+            edges.add(job.request.edge)
+            await job.answer(whole("x"))
+            assert (await asking)[0] == 200
+    assert len(edges) == 2
+    metrics = edge.get("/metrics")[1].decode()
+    assert 'headrace_edge_requests_total{model="test-model",outcome="ok"} 40.0' in metrics
+
+
+async def test_a_drain_ends_streams_in_peace_and_takes_nothing_new(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    edge = start_edge()
+    async with client(edge) as api:
+        asking = asyncio.create_task(api.chat.completions.create(**STREAM))
+        job = await worker.take()
+        await job.send(job.accepted(), job.head(), *job.chunks(sse("a")))
+        stream = await asking
+        assert (await anext(stream)).choices[0].delta.content == "a"
+        edge.process.send_signal(signal.SIGTERM)
+
+        async def refuses() -> bool:
+            try:
+                socket.create_connection(("127.0.0.1", edge.port), 1).close()
+            except ConnectionRefusedError:
+                return True
+            return False
+
+        await eventually(refuses)
+        await job.send(*job.chunks(sse("b"), DONE, first=3), job.end(5))
+        assert [chunk.choices[0].delta.content async for chunk in stream] == ["b"]
+    assert await asyncio.to_thread(edge.process.wait, 10) == 0
+
+
+async def test_the_log_and_the_metrics_hold_no_prompt_and_no_answer(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    edge = start_edge()
+    for body in (CHAT, STREAM):
+        asking = asyncio.create_task(post(http, edge, body))
+        await (await worker.take()).answer(whole("ANSWER-7c1"))
+        await asking
+    await post(http, edge, CHAT | {"messages": "PLANTED-9f3"})
+    everything = edge.log() + edge.get("/metrics")[1].decode()
+    assert everything.count('"action": "finished"') == 2
+    assert "PLANTED-9f3" not in everything
+    assert "ANSWER-7c1" not in everything
+    assert edge.key not in everything
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("port = ", "not valid TOML"),
+        ("prot = 1\nsecret_file = 'x'", "prot"),
+        ("secret_file = 'missing'", "cannot be read"),
+    ],
+)
+async def test_a_bad_configuration_is_told_in_one_sentence(
+    tmp_path: Any, text: str, reason: str
+) -> None:
+    import sys
+
+    config = tmp_path / "edge.toml"
+    config.write_text(text)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "headrace.edge.main", "--config", str(config),
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    _, told = await process.communicate()
+    assert process.returncode == 78
+    assert reason in told.decode()
+    assert "Traceback" not in told.decode()
