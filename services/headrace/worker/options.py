@@ -133,6 +133,10 @@ class WorkerOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> WorkerOptions:
     """The worker's options, or ConfigError with what is wrong with them."""
     options = config.load(path, WorkerOptions, environ, "worker")
+    if path is not None and options.bus.nkey_file:
+        seed = str(config.resolve(path.parent, options.bus.nkey_file))
+        bus = msgspec.structs.replace(options.bus, nkey_file=seed)
+        options = msgspec.structs.replace(options, bus=bus)
     try:
         check(options)
         if not options.ends_at:
