@@ -21,5 +21,5 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     after: Probe | None = None
     """What to wait for, within reason, before the first start: it saves a failed first try."""
-    stop_seconds: float = 5.0
+    stop_seconds: float = 3.0
     """How long it may take to end when asked to."""

@@ -81,9 +81,14 @@ def _worker(workspace: Workspace, cluster: Cluster, engine: str, number: int) ->
         address=f"via 127.0.0.1:{cluster.leaf_port}",
         what=f"pulls requests for {engine}",
         probe=probes.listens(cluster.leaf_port),
-        # For the engine's socket, whose path must be short.
-        env={"TMPDIR": str(workspace.run)},
-        stop_seconds=15.0,
+        env={
+            # For the engine's socket, whose path must be short.
+            "TMPDIR": str(workspace.run),
+            # Whoever ends the demo does not want to wait for the ends of answers or of loading.
+            "HEADRACE_WORKER__DRAIN_SECONDS": "3",
+            "HEADRACE_WORKER__ENGINE__STOP_SECONDS": "3",
+        },
+        stop_seconds=10.0,
     )
 
 

@@ -36,10 +36,11 @@ class Published:
         self._keepers = keepers
         self._shown = False
 
-    def show(self) -> None:
+    def show(self) -> Info:
         """Write the file as of now."""
         self._shown = True
         self._write(self._current())
+        return self._info
 
     async def watch(self) -> None:
         """Write the file again whenever something has changed."""

@@ -1,8 +1,11 @@
 """What the demo shows: lines with the time since its start, and a table of what runs where."""
 
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -10,42 +13,54 @@ from rich.text import Text
 
 from headrace.cli.demo.keeper import Keeper
 
+FILE_WIDTH: Final = 150
+
 
 class Screen:
     """Writes to the terminal, or plain lines where there is none."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Console(highlight=False, width=_width())
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
         """A progress line."""
         line = Text(f"[{time.monotonic() - self._began:5.1f} s] ", style="dim")
-        line.append(Text(text, style="default not dim"))
-        self.console.print(line)
+        line.append(text, style="not dim")
+        self._print(line)
 
     def plain(self, text: str = "", style: str = "") -> None:
         """A line as it is."""
-        self.console.print(Text(text, style=style))
+        self._print(Text(text, style=style))
 
     def stream(self, text: str, style: str = "") -> None:
         """A piece of a line, at once."""
-        self.console.print(Text(text, style=style), end="")
-        self.console.file.flush()
+        self._print(Text(text, style=style), end="")
 
-    def table(self, keepers: Iterable[Keeper]) -> None:
-        """What runs where."""
+    def table(self, keepers: Iterable[Keeper], engines: Mapping[str, str]) -> None:
+        """What runs where; a worker is where its engine is."""
         table = Table(title="What runs where", title_justify="left", header_style="bold")
         table.add_column("name", style="bold cyan", no_wrap=True)
-        table.add_column("pid", style="magenta", justify="right")
+        table.add_column("pid", style="magenta", justify="right", no_wrap=True)
         table.add_column("address", style="green", overflow="fold")
         table.add_column("what")
         table.add_column("log", style="dim", overflow="fold")
         for keeper in keepers:
             part = keeper.part
-            table.add_row(part.name, str(keeper.pid), part.address, part.what, nearest(keeper.log))
-        # The table needs a width to wrap in; lines of text must not be wrapped.
-        self.console.print(table, soft_wrap=False)
+            address = engines.get(part.name, part.address)
+            table.add_row(part.name, str(keeper.pid), address, part.what, nearest(keeper.log))
+        # Only a table is fitted into the width; a line stays a line, so that it can be copied.
+        self._print(table, soft_wrap=False)
+
+    def _print(self, what: Text | Table, *, end: str = "\n", soft_wrap: bool = True) -> None:
+        # A terminal that is gone must not keep the demo from ending its processes.
+        with suppress(OSError):
+            self.console.print(what, end=end, soft_wrap=soft_wrap)
+
+
+def _width() -> int | None:
+    """The terminal's own width; where there is none, enough for the table's addresses."""
+    return None if sys.stdout.isatty() else FILE_WIDTH
 
 
 def nearest(path: Path) -> str:

@@ -81,6 +81,9 @@ def run(base_url: str, key: str, model: str, show: "Show") -> None:
                 show.end(f"failed after {now:.1f} s: {text}")
                 return
     total = time.monotonic() - began
+    if not count:
+        show.end(f"ended without an answer after {total:.1f} s")
+        return
     rate = f", {(count - 1) / (total - first):.0f} per second" if count > 1 else ""
     show.end(f"first token after {first:.2f} s, {count} tokens in {total:.2f} s{rate}")
 

@@ -35,8 +35,7 @@ async def tell(
     screen.say(f"edge is up: {steps['edge'].address}")
     if patient:
         await _first_worker(screen, info)
-    screen.table(keepers)
-    published.show()
+    screen.table(keepers, published.show().engines)
     ready(screen, info)
     await _show(screen, info)
 
