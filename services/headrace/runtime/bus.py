@@ -200,7 +200,9 @@ class Bus:
             raise BusError(type(error).__name__) from error
 
     async def close(self) -> None:
-        """Send what waits, then close."""
+        """Send what waits, then close; also where it never connected."""
+        if self._client.connected_url is None and not self._client.is_reconnecting:
+            return  # the client asserts what only a connection sets up
         # The server may be gone first; there is nothing left to save then.
         with contextlib.suppress(NatsError, TimeoutError, OSError):
             await asyncio.wait_for(self._client.close(), 2.0)
