@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,7 @@ from headrace.worker.batch import Batcher
 from headrace.worker.client import EngineClient
 from headrace.worker.metrics import Metrics
 from headrace.worker.options import WorkerOptions
+from headrace.worker.outbox import Outbox
 from headrace.worker.replay import Replay
 
 PIECE_BYTES: Final = 512 * 1024
@@ -38,6 +40,7 @@ class Shared:
     worker: ProcessId
     options: WorkerOptions
     bus: Bus
+    outbox: Outbox
     client: EngineClient
     replay: Replay
     metrics: Metrics
@@ -59,6 +62,7 @@ class Attempt:
         self._shared = shared
         self._subject = subjects.response(ProcessId(request.edge), RequestId(request.id))
         self._seq = 0
+        self._bytes = 0
         self._began = 0.0
         self._first_byte = 0.0
         self._usage = Usage()
@@ -151,7 +155,7 @@ class Attempt:
                     batcher.flush()
                     self._usage = usage.usage
                     return
-                if self._shared.bus.waiting > HIGH_WATER_BYTES:
+                if self._shared.outbox.size > HIGH_WATER_BYTES:
                     await self._let_the_bus_catch_up()
             batcher.flush()
         finally:
@@ -173,30 +177,32 @@ class Attempt:
         view = memoryview(data)
         for start in range(0, len(view), PIECE_BYTES):
             self._emit_chunk(bytes(view[start : start + PIECE_BYTES]))
-            if self._shared.bus.waiting > HIGH_WATER_BYTES:
+            if self._shared.outbox.size > HIGH_WATER_BYTES:
                 await self._let_the_bus_catch_up()
 
     async def _let_the_bus_catch_up(self) -> None:
-        try:
+        self._shared.outbox.flush()
+        with suppress(BusError):  # what can't be sent is kept, and resumed
             await self._shared.bus.flush()
-        except BusError:
-            return  # what can't be sent is kept, and resumed
 
     def _emit_chunk(self, data: bytes) -> None:
+        frame = codec.encode(Chunk(self.number, self._next(), data))
         if not self._first_byte:
             self._first_byte = self._elapsed()
-        self._emit(Chunk(self.number, self._next(), data))
+            self._keep(frame)
+            self._shared.outbox.now(self._subject, frame)
+            return
+        self._keep(frame)
+        self._shared.outbox.soon(self._subject, frame)
 
     def _emit(self, frame: Frame) -> None:
         data = codec.encode(frame)
-        shared = self._shared
-        shared.replay.add(self.request.id, data)
-        try:
-            shared.bus.send(self._subject, data)
-        except BusError:
-            shared.metrics.unsent.inc()  # the edge sees the gap and asks for it
-        shared.metrics.frames.inc()
-        shared.metrics.frame_bytes.inc(len(data))
+        self._keep(data)
+        self._shared.outbox.now(self._subject, data)
+
+    def _keep(self, frame: bytes) -> None:
+        self._bytes += len(frame)
+        self._shared.replay.add(self.request.id, frame)
 
     def _end(self, status: int) -> None:
         timings = Timings(self._first_byte, self._elapsed())
@@ -216,6 +222,8 @@ class Attempt:
     def _tell(self) -> None:
         metrics = self._shared.metrics
         metrics.ended(self.outcome or "aborted")
+        metrics.frames.inc(self._seq)
+        metrics.frame_bytes.inc(self._bytes)
         metrics.prompt_tokens.inc(self._usage.prompt_tokens)
         metrics.completion_tokens.inc(self._usage.completion_tokens)
         if self._first_byte:

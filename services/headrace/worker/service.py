@@ -27,6 +27,7 @@ from headrace.worker.heartbeat import BEAT_SECONDS, Heartbeat
 from headrace.worker.intake import Intake
 from headrace.worker.metrics import Metrics
 from headrace.worker.options import WorkerOptions
+from headrace.worker.outbox import Outbox
 from headrace.worker.replay import Replay
 from headrace.worker.walltime import until_walltime
 
@@ -48,19 +49,21 @@ class Worker:
         self._log = log.bind(worker=worker, model=options.model)
         self._engine = EngineProcess(make_run_dir())
         registry = CollectorRegistry()
+        metrics = Metrics(registry, cluster=options.cluster, model=options.model)
         limits = options.limits
         self._bus = Bus(self._log, name=f"worker-{worker}", inbox=subjects.worker_inbox(worker))
         self._shared = Shared(
             worker=worker,
             options=options,
             bus=self._bus,
+            outbox=Outbox(self._bus, metrics.unsent.inc),
             client=EngineClient(self._engine.socket),
             replay=Replay(
                 per_request=limits.replay_bytes,
                 total=limits.replay_total_bytes,
                 seconds=limits.replay_seconds,
             ),
-            metrics=Metrics(registry, cluster=options.cluster, model=options.model),
+            metrics=metrics,
             log=self._log,
         )
         self._registry = registry

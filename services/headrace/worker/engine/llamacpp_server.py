@@ -1,11 +1,12 @@
 """llama.cpp's own HTTP server in a process, on a Unix socket: an engine for small machines.
 
 ``--set NAME=VALUE`` sets any number, flag or text of llama.cpp's parameters, such as
-``--set n_threads_http=4`` or ``--set embedding=true``.
+``--set cpuparams.n_threads=4`` or ``--set embedding=true``.
 """
 
 import argparse
 import ast
+import os
 import signal
 from typing import Any, Final
 
@@ -40,17 +41,39 @@ def parameters(arguments: argparse.Namespace) -> Any:
     params.n_parallel = arguments.slots
     params.n_ctx = arguments.slots * arguments.ctx_per_slot
     params.n_threads_http = arguments.slots + THREADS_BESIDE_SLOTS
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads()
     params.endpoint_metrics = True
     params.endpoint_slots = True
     params.ui = False
     # The prompts of ended requests would stay in memory for a cache that batch jobs don't need.
     params.cache_ram_mib = 0
     for setting in arguments.set:
-        key, _, text = setting.partition("=")
-        if not hasattr(params, key):
-            raise SystemExit(f"llama.cpp has no parameter {key!r}")
-        setattr(params, key, value(text))
+        assign(params, setting)
     return params
+
+
+def threads() -> int:
+    """How many threads compute: half of the CPUs that this process may use.
+
+    Where a core runs two threads that is one for each core. And llama.cpp's threads wait for each
+    other in a spin: when one has to share its CPU with the rest of a small machine, all of them
+    become many times slower.
+    """
+    return max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def assign(params: Any, setting: str) -> None:
+    """Set one of llama.cpp's parameters; a dot goes one structure down."""
+    names, _, text = setting.partition("=")
+    *outer, name = names.split(".")
+    try:
+        for each in outer:
+            params = getattr(params, each)
+        if not hasattr(params, name):
+            raise AttributeError(name)
+        setattr(params, name, value(text))
+    except (AttributeError, TypeError) as error:
+        raise SystemExit(f"llama.cpp has no such parameter: {setting} ({error})") from error
 
 
 def value(text: str) -> Any:
