@@ -20,7 +20,7 @@ _SHEBANG_LENGTH: Final = 127
 # way is refused: quotes, blanks, $, ~, *, a leading dash and whatever else is not listed here.
 _PATH: Final = re.compile(r"(/[A-Za-z0-9_.+@-]+)+", re.ASCII)
 _HOST: Final = re.compile(r"[A-Za-z0-9:]([A-Za-z0-9.:-]{0,252})", re.ASCII)
-_KEY: Final = re.compile(r"(ssh-ed25519) ([A-Za-z0-9+/]+=*)", re.ASCII)
+_KEY: Final = re.compile(r"(ssh-ed25519) ([A-Za-z0-9+/]+=*)(?: .*)?", re.ASCII)
 
 
 def render(host: str, port: int, python: str) -> str:
@@ -58,8 +58,9 @@ def _safe(path: str) -> str:
 
 
 def _ed25519(public_key: str) -> tuple[str, str]:
-    match = _KEY.match(public_key.strip())
-    if match is None or not public_key.isprintable():
+    line = public_key.strip()
+    match = _KEY.fullmatch(line)
+    if match is None or not line.isprintable():
         raise ValueError("not an OpenSSH ed25519 public key on one line")
     algorithm, key = match.groups()
     try:
