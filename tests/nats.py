@@ -79,6 +79,17 @@ def _wait_for(server: NatsServer, ports: tuple[int, ...], alive: Callable[[], bo
                 time.sleep(0.02)
 
 
+def _wait_until_stopped(pid: int) -> None:
+    """Threads stop one after the other: the last ones may still answer when the signal is sent."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while not all(
+        stat.read_text().rpartition(")")[2].split()[0] == "T"
+        for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+    ):
+        assert time.monotonic() < deadline, f"process {pid} does not stop"
+        time.sleep(0.01)
+
+
 class NatsProcess:
     """A nats-server as a child of the test."""
 
@@ -107,6 +118,8 @@ class NatsProcess:
 
     def send_signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
+        if number == signal.SIGSTOP:
+            _wait_until_stopped(self.pid)
 
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
@@ -159,6 +172,9 @@ class NatsContainer:
 
     def send_signal(self, number: signal.Signals) -> None:
         self._inner.kill(signal=int(number))
+        if number == signal.SIGSTOP:
+            self._inner.reload()
+            _wait_until_stopped(int(self._inner.attrs["State"]["Pid"]))
 
     def log(self) -> str:
         return bytes(self._inner.logs()).decode(errors="replace") if self._created else ""

@@ -10,7 +10,7 @@ wanted='
 curl                  curl ca-certificates
 /usr/sbin/sshd        openssh-server
 ssh                   openssh-client
-podman                podman
+podman                podman netavark aardvark-dns iptables
 /usr/sbin/runc        runc
 /usr/sbin/slurmctld   slurm-wlm
 /usr/sbin/munged      munge
