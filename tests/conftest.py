@@ -9,7 +9,7 @@ import pytest
 from tests import processes
 from tests.parts import PARTS, why_missing
 
-pytest_plugins = ["tests.nats", "tests.edge_kit"]
+pytest_plugins = ["tests.nats", "tests.ssh", "tests.edge_kit"]
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 # Travels with a test's report, also from xdist's workers to the process that prints the summary.
@@ -40,6 +40,7 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    _tell_measured(terminalreporter)
     tests: dict[str, list[str]] = {}
     for outcome in ("skipped", "failed", "error"):
         for report in terminalreporter.stats.get(outcome, []):
@@ -53,6 +54,20 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"{part}: {why_missing(part)}", red=True)
         for nodeid in nodeids:
             terminalreporter.write_line(f"    not run: {nodeid}")
+
+
+def _tell_measured(terminalreporter: Any) -> None:
+    """What tests have to tell besides their verdict: they record it as the property `told`."""
+    told = [
+        value
+        for report in terminalreporter.stats.get("passed", [])
+        for key, value in report.user_properties
+        if key == "told"
+    ]
+    if told:
+        terminalreporter.section("TOLD BY TESTS")
+        for line in told:
+            terminalreporter.write_line(str(line))
 
 
 @pytest.fixture(scope="session")
