@@ -63,7 +63,7 @@ def import_all(site: Path, package: str, *others: str) -> subprocess.CompletedPr
         ("bridge", "headrace.bridge", []),
         ("worker", "headrace.worker", []),
         ("scaler", "headrace.scaler", []),
-        ("cli", "headrace.cli", ["headrace.cli.demo"]),
+        ("cli", "headrace.cli", ["headrace.cli.demo", "headrace.cli.embedded_sshd"]),
         ("demo", "headrace.cli", []),
     ],
 )
