@@ -70,6 +70,10 @@ check: $(STAMP) ## formatting, lint, types, import rules, documentation
 	$(BIN)/lint-imports
 	$(BIN)/zensical build --clean --strict
 
+.PHONY: bench-first-token
+bench-first-token: $(STAMP) ## the first-token time that the whole path adds, on a simulated engine
+	@$(BIN)/python -m loadtests.first_token $(ARGS)
+
 .PHONY: fmt
 fmt: $(STAMP) ## put the code into shape
 	$(BIN)/ruff check --fix-only --quiet .
