@@ -68,7 +68,9 @@ def whole(text: str) -> bytes:
 class Edge:
     """An edge that runs as a process of its own."""
 
-    def __init__(self, folder: Path, port: int, key: str, process: "subprocess.Popen[bytes]"):
+    def __init__(
+        self, folder: Path, port: int, key: str, process: "subprocess.Popen[bytes]"
+    ) -> None:
         self.port = port
         self.key = key
         self.process = process
@@ -95,7 +97,7 @@ class Edge:
 
     def wait_ready(self, seconds: float = 15.0) -> None:
         """Wait until it takes requests."""
-        until(lambda: self._is_ready(), seconds, self.log)
+        until(self._is_ready, seconds, self.log)
 
     def _is_ready(self) -> bool:
         assert self.process.poll() is None, self.log()
@@ -117,7 +119,7 @@ async def eventually(true: Callable[[], Awaitable[bool]], seconds: float = 10.0)
     """Wait until `await true()`, or fail."""
     async with asyncio.timeout(seconds):
         while not await true():
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # noqa: ASYNC110 - what is waited for is in another process
 
 
 StartEdge = Callable[..., Edge]
@@ -159,7 +161,7 @@ def start_edge(hub: Hub, tmp_path: Path) -> Iterator[StartEdge]:
                         f'[bus]\nurl = "{hub.url}"',
                         "[queue]",
                         *[f"{k} = {v}" for k, v in options.get("queue", {}).items()],
-                        f'[[models]]\nname = "{MODEL}"\n'
+                        f'[[models]]\nname = "{MODEL}"',
                         'endpoints = ["chat", "completions", "embeddings"]',
                         f'[[keys]]\nid = "test"\ndigest = "{digest}"',
                     ]
@@ -269,8 +271,7 @@ class ScriptedWorker:
                     self.jetstream.pull(SLUG, lane, reply=self._inbox, batch=1, expires=0.0)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.1):
-                        job = await self._jobs.get()
-                        return job
+                        return await self._jobs.get()
             return self._jobs.get_nowait()
 
     async def waiting(self) -> int:

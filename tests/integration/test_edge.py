@@ -127,6 +127,7 @@ async def test_models_are_listed_with_their_state(
 async def test_every_refusal_is_an_error_object(
     start_edge: StartEdge,
     http: aiohttp.ClientSession,
+    *,
     method: str,
     path: str,
     data: bytes,
