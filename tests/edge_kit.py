@@ -118,8 +118,8 @@ def until(true: Callable[[], bool], seconds: float, log: Callable[[], str] = str
 async def eventually(true: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
     """Wait until `await true()`, or fail."""
     async with asyncio.timeout(seconds):
-        while not await true():
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - what is waited for is in another process
+        while not await true():  # noqa: ASYNC110 - what is waited for is in another process
+            await asyncio.sleep(0.02)
 
 
 StartEdge = Callable[..., Edge]

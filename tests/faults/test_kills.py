@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from headrace.protocol.errors import Code
-from tests.demo_kit import Demo, Outcome, expected, running, stream
+from tests.path_kit import Demo, Outcome, expected, running, stream
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh, pytest.mark.timeout(240)]
 

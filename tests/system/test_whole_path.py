@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ import aiohttp
 import openai
 import pytest
 
-from tests.demo_kit import Demo, running
+from tests.path_kit import Demo, running
+from tests.processes import alive
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh, pytest.mark.timeout(300)]
 
@@ -69,14 +71,12 @@ async def test_a_request_sent_before_the_model_is_loaded_waits_and_is_answered(
     info = demo.info()
     if engine == "llamacpp":
         demo.kill("worker-1")  # it loads in a second: a new one has to load before it can answer
-    lines = []
     headers = {"authorization": f"Bearer {info['api_key']}"}
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=200)) as http:
         url = f"{info['base_url']}/chat/completions"
         async with http.post(url, json=question(info, stream=True), headers=headers) as answer:
             assert answer.status == 200
-            async for line in answer.content:
-                lines.append(line)
+            lines = [line async for line in answer.content]
     assert lines[-2] == b"data: [DONE]\n"
     assert all(line == b"\n" or line.startswith((b": ", b"data: ")) for line in lines)
     if engine == "vllm":
@@ -118,9 +118,9 @@ async def test_the_openai_client_hears_what_is_wrong(info: dict[str, Any]) -> No
                 **question(info, messages=[{"role": "user", "content": "x" * 5_000_000}])
             )
         assert large.value.status_code == 413
+        long = [{"role": "user", "content": "word " * 60_000}]
         for more in ({"stream": True}, {}):
             with pytest.raises(openai.BadRequestError):
-                long = [{"role": "user", "content": "word " * 60_000}]
                 await api.chat.completions.create(**question(info, messages=long, **more))
     async with client(info, api_key="hr_wrong") as stranger:
         with pytest.raises(openai.AuthenticationError):
@@ -179,9 +179,9 @@ async def test_no_prompt_and_no_answer_is_at_rest(demo: Demo) -> None:
                 seen += 1
                 assert needle not in path.read_bytes(), path
     assert seen > 10
-    async with aiohttp.ClientSession() as http:
-        async with http.get(info["base_url"].removesuffix("/v1") + "/metrics") as answer:
-            assert needle not in await answer.read()
+    metrics = info["base_url"].removesuffix("/v1") + "/metrics"
+    async with aiohttp.ClientSession() as http, http.get(metrics) as answer:
+        assert needle not in await answer.read()
 
 
 def open_folders(pids: Any) -> set[Path]:
@@ -198,17 +198,12 @@ def open_folders(pids: Any) -> set[Path]:
     return {folder for folder in folders if folder not in {Path("/tmp"), Path("/dev/shm")}}
 
 
-async def test_the_demo_ends_without_a_trace(
-    engine: str, demo: Demo, record_property: Any
-) -> None:
+async def test_the_demo_ends_without_a_trace(engine: str, demo: Demo, record_property: Any) -> None:
     """Must be the last."""
-    import signal
-
     pids = demo.info()["pids"]
     assert {"hub", "leaf", "sshd", "bridge", "edge", "worker-1"} <= set(pids)
     assert json.loads((demo.folder / "info.json").read_text())["model"]
     assert (demo.folder / "info.json").stat().st_mode & 0o777 == 0o600
     demo.process.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(demo.process.wait, 30) == 0
-    gone = [name for name, pid in pids.items() if not Path(f"/proc/{pid}").exists()]
-    assert set(gone) == set(pids)
+    assert not {name for name, pid in pids.items() if alive(pid)}
