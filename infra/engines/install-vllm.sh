@@ -6,7 +6,7 @@
 #
 # Run it again as often as you like: stamps make the second run instant. `pip` takes PyTorch from where this
 # machine's pip is set up to look. The newest PyTorch there may be a CUDA build of several gigabytes; then name
-# the index of CPU builds: HEADRACE_TORCH_INDEX=URL (handed to pip as the only index for PyTorch).
+# the index of CPU builds: HEADRACE_TORCH_INDEX=URL, in place of pip's own, for PyTorch alone.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -30,7 +30,11 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$TORCH $VLLM" ]; then
   start=$SECONDS
   say "installing $VLLM into $venv (2.6 GB, some minutes, once) ..."
   [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-  pip install ${HEADRACE_TORCH_INDEX:+--index-url "$HEADRACE_TORCH_INDEX"} "$TORCH"
+  if [ -n "${HEADRACE_TORCH_INDEX:-}" ]; then
+    PIP_INDEX_URL=$HEADRACE_TORCH_INDEX pip install "$TORCH"
+  else
+    pip install "$TORCH"
+  fi
   # What vLLM itself and the conversion below ask for. PyTorch's version holds: it is installed already.
   pip install "$VLLM" $CONVERSION
   # CUDA builds, which break the import of a CPU-only vLLM and which it does not need.
