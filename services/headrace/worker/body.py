@@ -26,7 +26,7 @@ def rewrite(body: bytes, *, name: str, endpoint: Endpoint, stream: bool) -> Body
     """
     try:
         fields = _object.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise HeadraceError(Code.INVALID_JSON, "The body is not a JSON object.") from error
     fields["model"] = Raw(_encoder.encode(name))
     if endpoint is Endpoint.EMBEDDINGS:
@@ -52,5 +52,5 @@ def stream_options(raw: Raw | None) -> dict[str, Raw] | None:
         return {}
     try:
         return _object.decode(raw)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, ValueError):
         return None

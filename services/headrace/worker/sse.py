@@ -90,7 +90,7 @@ def usage_of(answer: bytes) -> Usage:
     """The usage in a whole answer's JSON, zero where it tells none."""
     try:
         found = _chunk.decode(answer).usage
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return Usage()
     return _usage(found) if found else Usage()
 
@@ -121,7 +121,7 @@ class UsageReader:
         )
         try:
             chunk = _chunk.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, ValueError, RecursionError):
             return True
         if chunk.usage is None:
             return True

@@ -1,0 +1,125 @@
+"""What is due for a live request as time goes by, and the table of live requests."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from headrace.edge.answer import Phase
+from headrace.edge.live import LiveRequest, LiveTable
+from headrace.edge.options import EdgeOptions
+from headrace.edge.watch import QUIET_SECONDS, REDELIVERY_SECONDS, Due, due
+from headrace.protocol.endpoints import Endpoint
+from headrace.protocol.errors import Code, HeadraceError
+from headrace.protocol.frames import Accepted, Head
+from headrace.protocol.names import RequestId, Slug
+
+OPTIONS = EdgeOptions(secret_file="x", deadline_seconds=100, worker_silence_seconds=15)
+
+
+def request(**changes: Any) -> LiveRequest:
+    values: dict[str, Any] = {
+        "id": RequestId("0" * 32),
+        "endpoint": Endpoint.CHAT,
+        "model": Slug("m"),
+        "stream": True,
+        "body": b"{}",
+        "tenant": "t",
+        "lane": "high",
+        "trace": "",
+        "now": 1000.0,
+        "wall": 0.0,
+        "deadline_seconds": OPTIONS.deadline_seconds,
+        "max_buffered": 1000,
+    }
+    return LiveRequest(**values | changes)
+
+
+def running(**changes: Any) -> LiveRequest:
+    live = request(**changes)
+    live.answer.on_frame(Accepted(1, 0, "w" * 16, "north"))
+    live.held = False
+    return live
+
+
+def test_a_fresh_request_needs_nothing() -> None:
+    assert due(request(), 1000.5, 0.0, OPTIONS) is Due.NOTHING
+
+
+def test_a_held_stream_is_released_with_a_comment() -> None:
+    assert due(request(), 1002.5, 0.0, OPTIONS) == Due.RELEASE | Due.COMMENT
+
+
+def test_a_whole_answer_gets_no_comment() -> None:
+    assert due(request(stream=False), 1050, 0.0, OPTIONS) is Due.NOTHING
+
+
+def test_comments_come_in_their_time_and_not_beside_tokens() -> None:
+    live = running()
+    assert due(live, 1004, 1004, OPTIONS) == Due.RESUME
+    assert Due.COMMENT in due(live, 1006, 1006, OPTIONS)
+    live.heard = 1005.0
+    assert due(live, 1006, 1006, OPTIONS) is Due.NOTHING
+    live.heard, live.commented = 1000.0, 1005.5
+    assert Due.COMMENT not in due(live, 1006, 1006, OPTIONS)
+
+
+def test_time_is_up() -> None:
+    assert due(request(), 1100, 1100, OPTIONS) is Due.DEADLINE
+    assert due(running(), 1100, 1100, OPTIONS) is Due.DEADLINE
+
+
+def test_a_quiet_request_asks_now_and_then() -> None:
+    live = running()
+    live.commented = 1004.0
+    assert due(live, 1004, 1004, OPTIONS) is Due.RESUME
+    live.resumed = 1004.0
+    assert due(live, 1005, 1005, OPTIONS) is Due.NOTHING
+    assert Due.RESUME in due(live, 1004.1 + QUIET_SECONDS, 1007, OPTIONS)
+
+
+def test_a_worker_is_lost_when_neither_frames_nor_heartbeats_come() -> None:
+    live = running()
+    assert due(live, 1015.5, 0.0, OPTIONS) is Due.LOST
+    assert Due.LOST not in due(live, 1015.5, 1014.0, OPTIONS)
+    live.heard = 1014.0
+    assert Due.LOST not in due(live, 1015.5, 0.0, OPTIONS)
+
+
+def test_a_lost_request_is_published_again_if_the_queue_does_not_give_it_out() -> None:
+    live = running()
+    live.answer.lose(Code.WORKER_LOST, "lost")
+    assert live.answer.phase is Phase.QUEUED
+    live.commented = 1030.0
+    live.lost_at = 1020.0
+    assert due(live, 1020 + REDELIVERY_SECONDS - 1, 0.0, OPTIONS) is Due.NOTHING
+    assert due(live, 1020 + REDELIVERY_SECONDS + 1, 0.0, OPTIONS) is Due.REPUBLISH
+
+
+def test_nothing_is_due_once_it_has_ended() -> None:
+    live = running()
+    live.answer.on_frame(Head(1, 1, 200, "text/event-stream"))
+    live.answer.fail(Code.CANCELLED, "left")
+    assert due(live, 5000, 0.0, OPTIONS) is Due.NOTHING
+
+
+def test_the_table_is_bounded_and_counts_tenants() -> None:
+    table = LiveTable(2)
+    one, two = request(), request(id=RequestId("1" * 32))
+    table.add(one)
+    table.add(two)
+    assert table.in_flight("t") == 2
+    with pytest.raises(HeadraceError, match="overloaded"):
+        table.add(request(id=RequestId("2" * 32)))
+    table.remove(one)
+    table.remove(one)
+    assert (len(table), table.in_flight("t")) == (1, 1)
+    assert table.get(two.id) is two
+    assert table.get(one.id) is None
+    table.remove(two)
+    assert table.in_flight("t") == 0
+
+
+def test_every_limit_can_be_configured() -> None:
+    named = {field.name for field in msgspec.structs.fields(EdgeOptions)}
+    assert {"max_live", "max_buffered_bytes", "max_answer_bytes", "max_body_bytes"} <= named
