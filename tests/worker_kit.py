@@ -1,12 +1,14 @@
-"""A worker's surroundings for its tests: hub and leaf joined as in production, a pretended edge, worker processes.
+"""A worker's surroundings: hub and leaf as in production, a pretended edge, worker processes.
 
-The servers run on the shipped templates with their permissions; only the SSH connection between them is left out.
+The servers run on the shipped templates with their permissions, and with the link's user between
+them; only the SSH connection is left out.
 """
 
 import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import string
 import sys
@@ -21,21 +23,22 @@ import nkeys
 import pytest
 
 from headrace.protocol import codec, names, subjects
-from headrace.protocol.control import Control
+from headrace.protocol.control import Control, Resume
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.frames import Chunk, End, Fail, Frame
-from headrace.protocol.names import LANES, ProcessId, RequestId, Slug
+from headrace.protocol.names import LANES, ProcessId, Slug
 from headrace.protocol.requests import VERSION, Request
 from headrace.protocol.state import WorkerPhase, WorkerState
 from headrace.runtime import logging
-from headrace.runtime.bus import Bus, BusOptions, Message
+from headrace.runtime.bus import Bus, BusError, BusOptions, Message
 from headrace.runtime.jetstream import JetStream, QueueLimits
 from tests.nats import NatsServer, StartNats, free_ports
-from tests.parts import ROOT
+from tests.parts import ROOT, UnixHTTPConnection
 
 MODEL = Slug("m1")
 NAME = "Test/Model-1"
 CLUSTER = Slug("c1")
+ODD = (sys.executable, "-m", "tests.odd_engine", "{socket}")
 SIM = (sys.executable, "-m", "loadtests.simengine", "--uds", "{socket}", "--model", "{name}")
 DENIED = (
     "INFO", "STREAM.>", "CONSUMER.CREATE.>", "CONSUMER.DURABLE.>", "CONSUMER.DELETE.>",
@@ -51,10 +54,15 @@ class Pair:
         self._folder = folder
         hub, monitor, leaf, gate = free_ports(4)
         self.hub_url, self.leaf_url = f"nats://127.0.0.1:{hub}", f"nats://127.0.0.1:{leaf}"
-        nkey = {f"{who}_nkey": self._key(who) for who in ("edge", "hub_worker", "link", "worker", "scaler")}
+        nkey = {
+            f"{who}_nkey": self._key(who)
+            for who in ("edge", "hub_worker", "link", "worker", "scaler")
+        }
         denied = ", ".join(f'"$JS.{d}API.{verb}"' for d in ("", "hub.") for verb in DENIED)
         link = (folder / "link.nk").read_text()
-        remotes = self._fill("remote", cluster=CLUSTER, link_port=gate, link_seed=link, denied_api=denied)
+        remotes = self._fill(
+            "remote", cluster=CLUSTER, link_port=gate, link_seed=link, denied_api=denied
+        )
         leaf_conf = self._write(
             "leaf", nkey, cluster=CLUSTER, leaf_listen=f"127.0.0.1:{leaf}",
             gate_listen=f"127.0.0.1:{gate}", run_dir=folder, monitor="",
@@ -122,12 +130,27 @@ class Answer:
         assert isinstance(last, End | Fail)
         return last
 
+    def sort(self) -> int | None:
+        """Drop what came twice and sort the rest; the first seq that is missing, or None."""
+        frames = {frame.seq: frame for frame in self.frames}
+        self.frames[:] = [frames[seq] for seq in sorted(frames)]
+        for seq, frame in enumerate(self.frames):
+            if frame.seq != seq:
+                return seq
+        ended = bool(self.frames) and isinstance(self.frames[-1], End | Fail)
+        return None if ended else len(self.frames)
+
     @property
     def body(self) -> bytes:
         """All bytes of the answer, after a check that frames are numbered without a gap."""
         assert [f.seq for f in self.frames] == list(range(len(self.frames)))
         assert len({f.attempt for f in self.frames}) == 1
         return b"".join(f.data for f in self.frames if isinstance(f, Chunk))
+
+    @property
+    def answer(self) -> Any:
+        """A whole answer."""
+        return msgspec.json.decode(self.body)
 
     @property
     def text(self) -> str:
@@ -145,20 +168,40 @@ class Edge:
 
     def __init__(self, pair: Pair) -> None:
         self.id = names.new_process_id()
-        self.bus = Bus(logging.setup("edge", "error"), name="edge", inbox=subjects.edge_inbox(self.id))
+        self.bus = Bus(
+            logging.setup("edge", "error"), name="edge", inbox=subjects.edge_inbox(self.id)
+        )
         self.queue = JetStream(self.bus)
         self._pair = pair
         self._answers: dict[str, Answer] = {}
         self.states: list[WorkerState] = []
         self._told = asyncio.Event()
 
-    async def start(self, *, consumers: bool = True) -> None:
+    async def start(self) -> None:
         await self.bus.connect(BusOptions(self._pair.hub_url, self._pair.key("edge")))
         await self.bus.subscribe(subjects.responses(self.id), self._on_frame)
         await self.bus.subscribe(subjects.STATES, self._on_state)
-        await self.queue.ensure_queue(QueueLimits(max_bytes=1 << 27))
-        if consumers:
-            await self.queue.ensure_consumers(MODEL)
+        await self.make_queue()
+
+    async def make_queue(self, seconds: float = 10.0) -> None:
+        """Make the stream and its consumers, as soon as the hub is there."""
+        async with asyncio.timeout(seconds):
+            while True:
+                with contextlib.suppress(BusError):
+                    await self.queue.ensure_queue(QueueLimits(max_bytes=1 << 27))
+                    await self.queue.ensure_consumers(MODEL)
+                    return
+                await asyncio.sleep(0.05)
+
+    async def heal(self, answer: Answer, worker: str, seconds: float = 10.0) -> None:
+        """Ask for what is missing until all frames are there, and bring them in order."""
+        async with asyncio.timeout(seconds):
+            while (missing := answer.sort()) is not None:
+                resume = Resume(answer.request.id, self.id, 1, missing)
+                await self.control(worker, resume)
+                with contextlib.suppress(TimeoutError):
+                    seen = len(answer.frames)
+                    await answer.until(lambda all_, seen=seen: len(all_) > seen, 1.0)  # type: ignore[misc]
 
     def request(
         self,
@@ -167,20 +210,31 @@ class Edge:
         endpoint: Endpoint = Endpoint.CHAT,
         stream: bool = True,
         seconds: float = 60.0,
+        model: str = MODEL,
         **more: Any,
     ) -> Request:
         """An envelope around a body, by default a short chat."""
         if body is None:
             body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8}
+        data = body if isinstance(body, bytes) else msgspec.json.encode(body | more)
+        deadline = time.time() + seconds
         return Request(
-            VERSION, names.new_request_id(), self.id, endpoint, MODEL, stream,
-            body if isinstance(body, bytes) else msgspec.json.encode(body | more),
-            time.time() + seconds,
-        )  # fmt: skip
+            VERSION, names.new_request_id(), self.id, endpoint, model, stream, data, deadline
+        )
+
+    @staticmethod
+    def raw(fields: Any) -> bytes:
+        """A message with any fields at all."""
+        return msgspec.msgpack.encode(fields)
+
+    def expect(self, request: Request) -> Answer:
+        """Take note of the frames of a request."""
+        answer = self._answers[request.id] = Answer(request)
+        return answer
 
     async def send(self, request: Request, lane: str = "normal") -> Answer:
         """Put a request into the queue."""
-        answer = self._answers[request.id] = Answer(request)
+        answer = self.expect(request)
         data = codec.encode(request)
         await self.queue.publish(MODEL, lane, data, id=request.id, ttl_seconds=60)
         return answer
@@ -213,7 +267,7 @@ class Edge:
     async def emptied(self, seconds: float = 5.0) -> None:
         """Wait until the queue holds nothing."""
         async with asyncio.timeout(seconds):
-            while await self.backlog():
+            while await self.backlog():  # noqa: ASYNC110  # a queue tells nobody when it is empty
                 await asyncio.sleep(0.02)
 
     def _on_frame(self, message: Message) -> None:
@@ -225,9 +279,21 @@ class Edge:
         self.states.append(codec.decode_state(message.data))
         self._told.set()
 
-    def answer_to(self, request: RequestId) -> Answer:
-        """The answer to a request that was sent."""
-        return self._answers[request]
+
+def children(pid: int) -> list[int]:
+    """The children of a process, from /proc."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = entry.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid and fields[0] not in "ZX":
+                found.append(int(entry.parent.name))
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """The children of a process, and theirs."""
+    return [each for child in children(pid) for each in (child, *descendants(child))]
 
 
 class WorkerProcess:
@@ -254,6 +320,31 @@ class WorkerProcess:
         (found,) = self.temp.glob("headrace-*/engine.sock")
         return found
 
+    def engine_pids(self) -> list[int]:
+        """The processes of the engine: of the worker's descendants all but the reaper."""
+        found = [pid for reaper in children(self.pid) for pid in descendants(reaper)]
+        assert found, "the engine does not run"
+        return found
+
+    def engine_running(self) -> int:
+        """How many requests the engine itself says that it works on."""
+        connection = UnixHTTPConnection(str(self.socket()), timeout=5)
+        with contextlib.closing(connection):
+            connection.request("GET", "/metrics")
+            page = connection.getresponse().read().decode()
+        names_ = r"^(?:vllm:num_requests_running|llamacpp:requests_processing)\S* (\d+)"
+        return sum(int(number) for number in re.findall(names_, page, re.MULTILINE))
+
+    async def engine_idle(self, seconds: float = 2.0) -> None:
+        """Wait until the engine works on nothing."""
+        async with asyncio.timeout(seconds):
+            while self.engine_running():  # noqa: ASYNC110  # it is asked
+                await asyncio.sleep(0.02)
+
+    def has_left_nothing(self) -> bool:
+        """Whether the run directory is gone; processes are the business of the tests' guard."""
+        return not list(self.temp.iterdir())
+
 
 def toml(value: Any) -> str:
     """A value in TOML. But for tables, JSON's spelling is TOML's."""
@@ -267,14 +358,29 @@ def toml(value: Any) -> str:
 class Stand:
     """Everything around the worker under test."""
 
-    def __init__(self, pair: Pair, edge: Edge, folder: Path, stack: contextlib.AsyncExitStack) -> None:
+    def __init__(
+        self, pair: Pair, edge: Edge, folder: Path, stack: contextlib.AsyncExitStack
+    ) -> None:
         self.pair = pair
         self.edge = edge
         self._folder = folder
         self._stack = stack
         self._workers = 0
 
-    async def worker(self, *, ready: bool = True, seconds: float = 30.0, **options: Any) -> WorkerProcess:
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def around(cls, start: StartNats, folder: Path) -> AsyncIterator["Stand"]:
+        """Servers and edge, for as long as the context lasts, and then an end to all."""
+        pair = Pair(folder, start)
+        async with contextlib.AsyncExitStack() as stack:
+            edge = Edge(pair)
+            await edge.start()
+            stack.push_async_callback(edge.bus.close)
+            yield cls(pair, edge, folder, stack)
+
+    async def worker(
+        self, *, ready: bool = True, seconds: float = 30.0, **options: Any
+    ) -> WorkerProcess:
         """Start a worker; by default on the simulated engine, and wait until it is ready."""
         self._workers += 1
         config = {
@@ -311,6 +417,8 @@ class Stand:
 async def _end(worker: WorkerProcess) -> None:
     if worker.process.returncode is None:
         worker.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.1)  # signals that come together count as one
+        worker.process.send_signal(signal.SIGTERM)  # the second one: no drain
         try:
             await worker.ended(15)
         except TimeoutError:
@@ -319,10 +427,6 @@ async def _end(worker: WorkerProcess) -> None:
 
 
 @pytest.fixture
-async def stand(nats: StartNats, tmp_path: Path) -> AsyncIterator[Stand]:
-    pair = Pair(tmp_path, nats)
-    async with contextlib.AsyncExitStack() as stack:
-        edge = Edge(pair)
-        await edge.start()
-        stack.push_async_callback(edge.bus.close)
-        yield Stand(pair, edge, tmp_path, stack)
+async def stand(nats_process: StartNats, tmp_path: Path) -> AsyncIterator[Stand]:
+    async with Stand.around(nats_process, tmp_path) as made:
+        yield made

@@ -50,11 +50,14 @@ class Shared:
 class Attempt:
     """The work on one delivered request, in a task of its own."""
 
-    def __init__(self, shared: Shared, request: Request, number: int, reply: str) -> None:
+    def __init__(self, shared: Shared, request: Request, number: int) -> None:
         self.request = request
         self.number = number
-        self.reply = reply
-        """Where to acknowledge: of the newest delivery of this request."""
+        self.replies: dict[int, str] = {}
+        """Where to acknowledge, by number in the stream: the newest delivery of each message.
+
+        There is more than one message where an edge had to publish its request again.
+        """
         self.outcome = ""
         """How it ended; empty where the whole worker was cancelled."""
         self.again = False

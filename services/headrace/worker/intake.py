@@ -15,7 +15,7 @@ from headrace.protocol.frames import Fail
 from headrace.protocol.names import ProcessId, RequestId
 from headrace.protocol.requests import Request
 from headrace.runtime.bus import BusError, Message
-from headrace.runtime.jetstream import ACK, IN_PROGRESS, NAK, TERM, JetStream, delivery_of
+from headrace.runtime.jetstream import ACK, IN_PROGRESS, NAK, TERM, Delivery, JetStream, delivery_of
 from headrace.worker.attempt import Attempt, Shared
 from headrace.worker.puller import Puller
 from headrace.worker.recent import Recent
@@ -100,28 +100,29 @@ class Intake:
     def progress(self) -> None:
         """Tell the queue that everything taken is in good hands."""
         for attempt in (*self._running.values(), *self._all_held()):
-            self._answer(attempt.reply, IN_PROGRESS)
+            self._settle(attempt, IN_PROGRESS)
 
     def cancel(self, request: str) -> None:
         """Nobody waits for `request` any more."""
-        attempt = self._running.get(request)
-        if attempt is not None:
+        attempt = self._find(request)
+        if attempt is None:
+            return
+        if request in self._running:
             attempt.cancel()
             return
         for attempts in self._held.values():
-            for attempt in attempts:
-                if attempt.request.id == request:
-                    attempts.remove(attempt)
-                    self._answer(attempt.reply, ACK)
-                    self._recent.add(request, self._now())
-                    return
+            if attempt in attempts:
+                attempts.remove(attempt)
+        self._settle(attempt, ACK)
+        self._recent.add(request, self._now())
 
     def stop_pulling(self) -> None:
         """Take nothing more: what is held is given back now, what still comes when it comes."""
         self._pulling = False
-        for attempt in list(self._all_held()):
-            self._give_back(attempt.reply)
         for attempts in self._held.values():
+            for attempt in attempts:
+                self._shared.metrics.given_back.inc()
+                self._release(attempt, NAK)
             attempts.clear()
 
     def fail_all(self, code: Code, message: str) -> None:
@@ -153,30 +154,30 @@ class Intake:
             other = HeadraceError(Code.BAD_MESSAGE, "A request for another queue.")
             self._refuse(message.reply, delivery.delivered, other)
             return
-        self._take(request, lane, message.reply, request.attempt + delivery.delivered)
+        self._take(request, lane, delivery, message.reply)
 
-    def _take(self, request: Request, lane: str, reply: str, number: int) -> None:
-        if self._is_known(request.id, reply):
-            return
-        if request.deadline <= time.time():
-            self._answer(reply, ACK)  # the edge has told its client already
+    def _take(self, request: Request, lane: str, delivery: Delivery, reply: str) -> None:
+        known = self._find(request.id)
+        if known is not None:
+            # In work right here; only the signs of life were late.
+            known.replies[delivery.stream_seq] = reply
+            self._send(reply, IN_PROGRESS)
+        elif request.id in self._recent:
+            self._send(reply, ACK)  # ended, and only the acknowledgement was lost
+        elif request.deadline <= time.time():
+            self._send(reply, ACK)  # the edge has told its client already
         elif not self._pulling or self.held >= self._slots + len(self._held):
-            self._give_back(reply)
+            self._shared.metrics.given_back.inc()
+            self._send(reply, NAK)
         else:
-            attempt = Attempt(self._shared, request, number, reply)
+            attempt = Attempt(self._shared, request, request.attempt + delivery.delivered)
+            attempt.replies[delivery.stream_seq] = reply
             self._held[lane].append(attempt)
 
-    def _is_known(self, request: str, reply: str) -> bool:
-        if request in self._recent:
-            self._answer(reply, ACK)  # ended, and only the acknowledgement was lost
-            return True
-        for attempt in (self._running.get(request), *self._all_held()):
-            if attempt is not None and attempt.request.id == request:
-                # In work right here; only the signs of life were late. The newest reply counts.
-                attempt.reply = reply
-                self._answer(reply, IN_PROGRESS)
-                return True
-        return False
+    def _find(self, request: str) -> Attempt | None:
+        if request in self._running:
+            return self._running[request]
+        return next((held for held in self._all_held() if held.request.id == request), None)
 
     def _refuse(self, reply: str, delivered: int, error: HeadraceError) -> None:
         self._shared.metrics.refused.inc()
@@ -186,7 +187,7 @@ class Intake:
             subject = subjects.response(ProcessId(told.edge), RequestId(told.id))
             fail = Fail(delivered, 0, error.code, error.message, retryable=False)
             self._send(subject, codec.encode(fail))
-        self._answer(reply, TERM)
+        self._send(reply, TERM)
 
     def _begin(self, attempt: Attempt) -> None:
         self._running[attempt.request.id] = attempt
@@ -198,18 +199,22 @@ class Intake:
         del self._running[attempt.request.id]
         if attempt.again:
             failed = attempt.outcome == Code.ENGINE_FAILED
-            self._answer(attempt.reply, NAK_LATER if failed else NAK)
+            self._release(attempt, NAK_LATER if failed else NAK)
         elif attempt.outcome:
             self._recent.add(attempt.request.id, self._now())
-            self._answer(attempt.reply, ACK)
+            self._settle(attempt, ACK)
         self.pump()
 
-    def _give_back(self, reply: str) -> None:
-        self._shared.metrics.given_back.inc()
-        self._answer(reply, NAK)
+    def _release(self, attempt: Attempt, verb: bytes) -> None:
+        # Of several messages of one request one is enough to have it served.
+        *older, newest = sorted(attempt.replies)
+        for seq in older:
+            self._send(attempt.replies[seq], ACK)
+        self._send(attempt.replies[newest], verb)
 
-    def _answer(self, reply: str, verb: bytes) -> None:
-        self._send(reply, verb)
+    def _settle(self, attempt: Attempt, verb: bytes) -> None:
+        for reply in attempt.replies.values():
+            self._send(reply, verb)
 
     def _send(self, subject: str, data: bytes) -> None:
         try:

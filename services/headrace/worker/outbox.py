@@ -7,18 +7,29 @@ of writes has a bound, whatever the number of streams.
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
-from headrace.runtime.bus import Bus, BusError
+from headrace.runtime.bus import BusError
 
 GAP_SECONDS: Final = 0.001
 """What a frame may wait for others: far less than a token takes."""
 
 
+class Sender(Protocol):
+    """What the bus does here."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait to be sent."""
+
+    def send(self, subject: str, data: bytes) -> None:
+        """Send, or raise BusError."""
+
+
 class Outbox:
     """Publishes frames. What the bus does not take is told to `unsent`, and left to be resumed."""
 
-    def __init__(self, bus: Bus, unsent: Callable[[], None]) -> None:
+    def __init__(self, bus: Sender, unsent: Callable[[], None]) -> None:
         self._bus = bus
         self._unsent = unsent
         self._loop = asyncio.get_running_loop()

@@ -21,20 +21,27 @@ STANDING_SECONDS: Final = 2.0
 """How long a standing pull waits. One that a restart of the queue or a cut link has lost is
 missed for no longer than this and the grace; a worker that drains waits as long for stragglers."""
 
+UNSURE_SECONDS: Final = 0.5
+"""The same for a lane that has not answered yet, or no more. A consumer that is not there says
+nothing: only a short pull finds out soon that it is back."""
+
 GRACE_SECONDS: Final = 1.0
-"""After its time a pull that was never settled counts as lost."""
+"""So long after its time a pull that was never settled counts as lost."""
 
 BATCH_SECONDS: Final = 2.0
 """A batch pull that was not settled in this time is lost too: far above any round trip."""
 
 RETRY_SECONDS: Final = 0.5
-"""Between tries where a lane's consumer is not there (yet), or the link is down."""
+"""Between tries where a lane's consumer is going, or the link is down."""
 
 STALE_SECONDS: Final = 0.25
 """How long a lane that was empty is taken to be empty while others have a backlog."""
 
 EMPTY: Final = frozenset({"404", "408"})
 """Status of a pull that has ended because nothing (more) was there."""
+
+NO_RESPONDERS: Final = "503"
+"""Status where nobody listens for pulls: the link to the queue is down."""
 
 
 class Pull(NamedTuple):
@@ -62,6 +69,7 @@ class _Lane:
     backlog: int = 0
     told_at: float = float("-inf")
     retry_at: float = float("-inf")
+    sure: bool = False
 
 
 class Puller:
@@ -99,8 +107,10 @@ class Puller:
 
     def expire(self, now: float) -> None:
         """Count pulls as lost whose time is over."""
-        for number in [n for n, asked in self._asked.items() if asked.lost_at <= now]:
-            del self._asked[number]
+        for number, asked in list(self._asked.items()):
+            if asked.lost_at <= now:
+                asked.lane.sure = False
+                del self._asked[number]
 
     def delivered(self, lane: str, pending: int, now: float) -> None:
         """A request of `lane` has come, and `pending` more wait there."""
@@ -109,6 +119,7 @@ class Puller:
             return
         known.backlog = pending
         known.told_at = now
+        known.sure = True
         # Batch pulls first: where a standing one waits no backlog was there when they were sent.
         mine = [(n, asked) for n, asked in self._asked.items() if asked.lane is known]
         for number, asked in sorted(mine, key=lambda each: (each[1].standing, each[0]))[:1]:
@@ -124,14 +135,20 @@ class Puller:
             return
         known.backlog = 0
         known.told_at = now
-        if status not in EMPTY:
+        known.sure = status in EMPTY
+        if status == NO_RESPONDERS:
+            self.reset()  # whatever was asked for through that link is lost too
+            for each in self._lanes.values():
+                each.retry_at = now + RETRY_SECONDS
+        elif status not in EMPTY:
             known.retry_at = now + RETRY_SECONDS
 
     def reset(self) -> None:
-        """The connection is a new one: every pull is lost, and nothing is known."""
+        """The connection is another one: every pull is lost, and nothing is known."""
         self._asked.clear()
         for lane in self._lanes.values():
             lane.backlog = 0
+            lane.sure = False
             lane.told_at = lane.retry_at = float("-inf")
 
     def _share_out(self, ready: list[_Lane], busy: int, now: float) -> list[Pull]:
@@ -156,8 +173,8 @@ class Puller:
 
     def _ask(self, lane: _Lane, batch: int, now: float, *, standing: bool) -> Pull:
         self._number += 1
-        expires = STANDING_SECONDS if standing else 0.0
-        lost_at = now + (STANDING_SECONDS + GRACE_SECONDS if standing else BATCH_SECONDS)
+        expires = (STANDING_SECONDS if lane.sure else UNSURE_SECONDS) if standing else 0.0
+        lost_at = now + (expires + GRACE_SECONDS if standing else BATCH_SECONDS)
         self._asked[self._number] = _Asked(lane, batch, lost_at, standing)
         return Pull(self._number, lane.name, batch, expires)
 

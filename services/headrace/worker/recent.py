@@ -27,10 +27,6 @@ class Recent:
         if len(self._ids) > self._limit:
             del self._ids[next(iter(self._ids))]
 
-    def discard(self, request: str) -> None:
-        """Forget `request`."""
-        self._ids.pop(request, None)
-
     def expire(self, now: float) -> None:
         """Forget what was added long ago."""
         while self._ids:

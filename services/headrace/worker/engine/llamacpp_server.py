@@ -69,9 +69,8 @@ def assign(params: Any, setting: str) -> None:
     try:
         for each in outer:
             params = getattr(params, each)
-        if not hasattr(params, name):
-            raise AttributeError(name)
-        setattr(params, name, value(text))
+        current = getattr(params, name)
+        setattr(params, name, text if isinstance(current, str) else value(text))
     except (AttributeError, TypeError) as error:
         raise SystemExit(f"llama.cpp has no such parameter: {setting} ({error})") from error
 

@@ -1,0 +1,101 @@
+"""The worker on llama.cpp with a real small model."""
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from headrace.protocol.control import Cancel
+from headrace.protocol.endpoints import Endpoint
+from headrace.protocol.errors import Code
+from headrace.protocol.frames import Accepted, Chunk, End, Fail
+from tests.parts import gguf
+from tests.processes import alive
+from tests.worker_kit import NAME, Stand, WorkerProcess
+
+pytestmark = pytest.mark.llamacpp
+
+CHAT: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "Count from one to twenty."}],
+    "max_tokens": 24,
+    "temperature": 0,
+    "seed": 1,
+}
+LONG = CHAT | {"max_tokens": 1500, "ignore_eos": True}
+
+
+@pytest.fixture
+async def worker(stand: Stand) -> WorkerProcess:
+    engine = {"kind": "llamacpp", "model": str(gguf())}
+    return await stand.worker(engine=engine, slots=2, seconds=90)
+
+
+async def test_streamed_and_whole_say_the_same(stand: Stand, worker: WorkerProcess) -> None:
+    streamed = await stand.edge.ask(CHAT)
+    end = await streamed.ended(60)
+    assert isinstance(end, End)
+    assert end.usage.completion_tokens == 24
+    assert end.usage.prompt_tokens > 10
+    whole = await stand.edge.ask(CHAT, stream=False)
+    assert isinstance(await whole.ended(60), End)
+    assert whole.answer["choices"][0]["message"]["content"] == streamed.text
+    assert whole.answer["model"] == NAME
+    assert sum(isinstance(frame, Chunk) for frame in streamed.frames) > 5, "it was not streamed"
+    completion = await stand.edge.ask(
+        {"prompt": "One, two,", "max_tokens": 5}, endpoint=Endpoint.COMPLETIONS
+    )
+    assert isinstance(await completion.ended(60), End)
+    assert completion.text
+    await stand.edge.emptied()
+
+
+async def test_a_cancelled_stream_frees_the_slot_within_2_s(
+    stand: Stand, worker: WorkerProcess
+) -> None:
+    answer = await stand.edge.ask(LONG)
+    accepted = await answer.frame(Accepted)
+    await answer.frame(Chunk, 5, seconds=60)
+    assert worker.engine_running() == 1
+    await stand.edge.control(accepted.worker, Cancel(answer.request.id))
+    await worker.engine_idle(2.0)
+    await stand.edge.emptied()
+
+
+async def test_a_killed_engine(stand: Stand, worker: WorkerProcess) -> None:
+    answer = await stand.edge.ask(LONG)
+    await answer.frame(Chunk, 3, seconds=60)
+    (pid,) = worker.engine_pids()
+    os.kill(pid, signal.SIGKILL)
+    fail = await answer.ended(5)
+    assert isinstance(fail, Fail)
+    assert (fail.code, fail.retryable) == (Code.ENGINE_FAILED, True)
+    assert await worker.ended(5) == 1
+    assert "killed by SIGKILL" in worker.log().splitlines()[-1]
+
+
+async def test_a_killed_worker(stand: Stand, worker: WorkerProcess) -> None:
+    answer = await stand.edge.ask(LONG)
+    await answer.frame(Chunk, 3, seconds=60)
+    pids = worker.engine_pids()
+    worker.process.kill()
+    async with asyncio.timeout(5):
+        while any(alive(pid) for pid in pids):  # noqa: ASYNC110  # it is no child of ours
+            await asyncio.sleep(0.02)
+
+
+async def test_a_drain(stand: Stand, worker: WorkerProcess) -> None:
+    answer = await stand.edge.ask(CHAT)
+    await answer.frame(Chunk, seconds=60)
+    worker.process.terminate()
+    assert isinstance(await answer.ended(60), End)
+    assert await worker.ended() == 0
+    assert worker.has_left_nothing()
+
+
+async def test_a_model_that_is_none(stand: Stand) -> None:
+    engine = {"kind": "llamacpp", "model": __file__}
+    worker = await stand.worker(ready=False, engine=engine)
+    assert await worker.ended(60) == 1
+    assert "engine.model is not a model file" in worker.log()
