@@ -15,6 +15,7 @@ from headrace.protocol.control import Cancel, Control, Resume
 from headrace.protocol.endpoints import ENGINE_PATHS, Endpoint
 from headrace.protocol.errors import KINDS, Code, HeadraceError
 from headrace.protocol.names import LANES, ProcessId, RequestId, Slug
+from headrace.protocol.plan import Facts, Interval, ModelPhase, Plan
 from headrace.protocol.requests import VERSION, Preamble, Request
 from headrace.protocol.state import WorkerPhase, WorkerState
 
@@ -44,6 +45,19 @@ EXAMPLES: dict[str, codec.Message] = {
     "fail": frames.Fail(1, 3, Code.ENGINE_FAILED, "The engine died.", retryable=True),
     "cancel": Cancel(ID),
     "resume": Resume(ID, EDGE, 1, 17),
+    "plan": Plan(
+        version=1,
+        cluster="north",
+        model="smollm2",
+        facts=Facts("SmolLM2", (Endpoint.CHAT,), "text", "A small model.", "everyone"),
+        phase=ModelPhase.PENDING,
+        sent=1800000000.0,
+        desired=2,
+        pending=2,
+        ready_in=Interval(40.0, 90.0),
+        each=Interval(2.0, 8.0),
+        reason="Resources",
+    ),
     "state": WorkerState(1, "north", "smollm2", WORKER, WorkerPhase.READY, 8, 3, "", 1800000000.0),
 }
 
@@ -54,6 +68,8 @@ def decode(name: str, data: bytes) -> codec.Message:
         return codec.decode_request(data)
     if name in {"cancel", "resume"}:
         return codec.decode_control(data)
+    if name == "plan":
+        return codec.decode_plan(data)
     if name == "state":
         return codec.decode_state(data)
     return codec.decode_frame(data)
@@ -81,8 +97,12 @@ def test_chunks_come_back_as_they_went(attempt: int, seq: int, data: bytes) -> N
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_message_or_a_typed_error(data: bytes) -> None:
     for read in (
-        codec.decode_frame, codec.decode_control, codec.decode_request, codec.decode_state
-    ):  # fmt: skip
+        codec.decode_frame,
+        codec.decode_control,
+        codec.decode_request,
+        codec.decode_state,
+        codec.decode_plan,
+    ):
         try:
             read(data)
         except HeadraceError as error:
@@ -195,5 +215,5 @@ def test_response_subject_tells_its_request() -> None:
 
 
 def test_every_message_kind_has_an_example() -> None:
-    kinds = {*frames.Frame.__args__, *Control.__args__, Request, WorkerState}
+    kinds = {*frames.Frame.__args__, *Control.__args__, Request, WorkerState, Plan}
     assert {type(example) for example in EXAMPLES.values()} == kinds

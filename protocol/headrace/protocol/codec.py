@@ -8,6 +8,7 @@ from headrace.protocol import names
 from headrace.protocol.control import Control
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Frame
+from headrace.protocol.plan import Plan
 from headrace.protocol.requests import VERSION, Preamble, Request
 from headrace.protocol.state import WorkerState
 
@@ -17,11 +18,12 @@ _control: Final[msgspec.msgpack.Decoder[Control]] = msgspec.msgpack.Decoder(Cont
 _preamble: Final = msgspec.msgpack.Decoder(Preamble)
 _request: Final = msgspec.msgpack.Decoder(Request)
 _state: Final = msgspec.msgpack.Decoder(WorkerState)
+_plan: Final = msgspec.msgpack.Decoder(Plan)
 
 _UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 """Bytes that are no message; a ValueError is text that is not UTF-8, or a name not admitted."""
 
-Message = Frame | Control | Request | WorkerState
+Message = Frame | Control | Request | WorkerState | Plan
 
 
 class UnknownVersion(HeadraceError):
@@ -90,6 +92,18 @@ def decode_state(data: bytes) -> WorkerState:
     except _UNREADABLE as error:
         raise _bad("worker state") from error
     return state
+
+
+def decode_plan(data: bytes) -> Plan:
+    """A plan whose names are admitted, or HeadraceError ``bad_message``."""
+    try:
+        plan = _plan.decode(data)
+        names.slug(plan.cluster)
+        names.slug(plan.model)
+        names.model_name(plan.facts.name)
+    except _UNREADABLE as error:
+        raise _bad("plan") from error
+    return plan
 
 
 def _bad(what: str) -> HeadraceError:

@@ -22,6 +22,8 @@ _REQUEST_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _PROCESS_ID = re.compile(r"[a-z0-9]{16,32}", re.ASCII)
 _NOT_SLUG = re.compile(r"[^a-z0-9]+", re.ASCII)
 
+MAX_NAME: Final = 200
+
 LANES: Final = ("high", "normal", "low")
 """The lanes of every model's queue, in the order of their weight."""
 
@@ -31,6 +33,13 @@ def slug(text: str) -> Slug:
     if _SLUG.fullmatch(text) is None:
         raise ValueError(f"not a slug ([a-z0-9-], at most 64 characters): {text[:80]!r}")
     return Slug(text)
+
+
+def model_name(text: str) -> str:
+    """Admit `text` as a model's free-form name, or raise ValueError."""
+    if not 0 < len(text) <= MAX_NAME or not text.isprintable():
+        raise ValueError(f"a model's name has 1 to {MAX_NAME} printable characters")
+    return text
 
 
 def slug_of(name: str) -> Slug:

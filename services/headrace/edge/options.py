@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import msgspec
 
 from headrace.protocol.endpoints import Endpoint
-from headrace.protocol.names import Slug, slug, slug_of
+from headrace.protocol.names import Slug, model_name, slug, slug_of
 from headrace.protocol.requests import MAX_BODY_BYTES
 from headrace.runtime.bus import BusOptions
 from headrace.runtime.jetstream import DEDUPE_SECONDS, QueueLimits
@@ -20,8 +20,7 @@ class ModelOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     endpoints: tuple[Endpoint, ...] = (Endpoint.CHAT, Endpoint.COMPLETIONS)
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.name) <= 200 or not self.name.isprintable():
-            raise ValueError("a model's name has 1 to 200 printable characters")
+        model_name(self.name)
         _ = self.queue
 
     @property
