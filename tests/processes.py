@@ -31,6 +31,11 @@ def mark() -> None:
     os.environ[MARK] = uuid.uuid4().hex
 
 
+def environ() -> dict[str, str]:
+    """The mark, for a daemon that gets an environment of its own."""
+    return {MARK: os.environ[MARK]}
+
+
 def _stat(pid: int) -> tuple[str, int, int]:
     """State, parent and start of a process, from /proc/PID/stat (see proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
