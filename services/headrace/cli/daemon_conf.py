@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headrace.cli import toml, values
+from headrace.cli import values
 from headrace.cli.credentials import tunnel_file
 from headrace.cli.site import Cluster, Model, Site
+from headrace.runtime import toml
 
 EXAMPLE_MODEL = Model("Qwen/Qwen3-8B")
 

@@ -1,9 +1,7 @@
 """Every option of the worker and its default, in one place."""
 
 import os
-import sys
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,66 +10,14 @@ from msgspec import Meta
 
 from headrace.protocol import names
 from headrace.protocol.names import Slug
-from headrace.runtime import config
+from headrace.runtime import config, engine
 from headrace.runtime.bus import BusOptions
 from headrace.runtime.config import ConfigError
+from headrace.runtime.engine import EngineOptions, Lanes, Seconds, Slots
 
-Seconds = Annotated[float, Meta(gt=0)]
-Weight = Annotated[int, Meta(ge=1, le=1000)]
 Bytes = Annotated[int, Meta(gt=0)]
 
 _MIB: Final = 1024 * 1024
-
-
-class Kind(StrEnum):
-    """Which engine to start."""
-
-    VLLM = "vllm"
-    LLAMACPP = "llamacpp"
-    COMMAND = "command"
-
-
-class EngineOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The engine: what to start, and when to give it up."""
-
-    kind: Kind
-    model: str = ""
-    """The model's file or folder (or, for vLLM, its name on the hub where that is cached)."""
-    args: tuple[str, ...] = ()
-    """More arguments for the engine, each as it is: no shell reads them."""
-    env: dict[str, str] = {}
-    """More environment for the engine."""
-    command: tuple[str, ...] = ()
-    """Of kind ``command``: the argv; ``{socket}``, ``{model}`` and ``{name}`` are filled in."""
-    python: str = sys.executable
-    """The interpreter that has the engine; vLLM lives in an environment of its own."""
-    cache_dir: str = ""
-    """Where the engine keeps what it compiled; by default in the run directory, until the end."""
-    health_path: Annotated[str, Meta(pattern="^/[!-~]*$")] = "/health"
-    start_seconds: Seconds = 1800.0
-    """An engine that does not answer its first request in this time is given up."""
-    stop_seconds: Seconds = 10.0
-    """How long the engine may take to end before it is killed."""
-    probe_seconds: Seconds = 5.0
-    """How often the engine is asked whether it is well."""
-    probe_timeout_seconds: Seconds = 10.0
-    """A busy engine on a busy machine answers late; one that hangs, never."""
-    probe_failures: Annotated[int, Meta(ge=1)] = 3
-    """After so many unanswered probes in a row the engine counts as hung."""
-
-
-class Lanes(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The weights by which waiting requests are taken from the lanes."""
-
-    high: Weight = 8
-    normal: Weight = 4
-    low: Weight = 1
-
-    @property
-    def weights(self) -> dict[str, int]:
-        """The weight of each lane, the heaviest first."""
-        weights = {lane: getattr(self, lane) for lane in names.LANES}
-        return dict(sorted(weights.items(), key=lambda each: -each[1]))
 
 
 class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -101,7 +47,7 @@ class WorkerOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     engine: EngineOptions
     name: str = ""
     """The model's free-form name, as clients write it; the slug by default."""
-    slots: Annotated[int, Meta(ge=1, le=4096)] = 8
+    slots: Slots = 8
     """Requests in work at once."""
     lanes: Lanes = Lanes()
     ends_at: Annotated[float, Meta(ge=0)] = 0.0
@@ -151,11 +97,4 @@ def check(options: WorkerOptions) -> None:
     """Raise ValueError for what the types alone don't refuse."""
     names.slug(options.cluster)
     names.slug(options.model)
-    engine = options.engine
-    if engine.kind is Kind.COMMAND:
-        if not any("{socket}" in part for part in engine.command):
-            raise ValueError("engine.command must be an argv with {socket} in it")
-    elif engine.command:
-        raise ValueError(f'engine.command is for kind = "command", not "{engine.kind}"')
-    elif not engine.model:
-        raise ValueError(f'engine.model is missing: kind = "{engine.kind}" needs one')
+    engine.check(options.engine)

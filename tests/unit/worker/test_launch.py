@@ -7,9 +7,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.runtime.engine import EngineOptions, Kind
 from headrace.worker.engine.launch import Launch, fill, launch
 from headrace.worker.engine.llamacpp_server import parser
-from headrace.worker.options import EngineOptions, Kind
 
 RUN = Path("/run/x")
 SOCKET = RUN / "engine.sock"

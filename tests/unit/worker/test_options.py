@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from headrace.runtime.config import ConfigError
+from headrace.runtime.engine import Kind
 from headrace.worker import main, options, walltime
-from headrace.worker.options import Kind
 
 MINIMAL = """
 cluster = "c1"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from headrace.worker.options import EngineOptions, Kind
+from headrace.runtime.engine import EngineOptions, Kind
 
 
 class Launch(NamedTuple):
@@ -41,7 +41,7 @@ def launch(
 def vllm(options: EngineOptions, *, name: str, slots: int, socket: Path) -> list[str]:
     """vLLM's OpenAI server; requests are not logged unless `args` ask for it, and must not."""
     return [
-        options.python, "-m", "vllm.entrypoints.openai.api_server",
+        options.python or sys.executable, "-m", "vllm.entrypoints.openai.api_server",
         "--uds", str(socket),
         "--model", options.model,
         "--served-model-name", name,
@@ -54,7 +54,7 @@ def vllm(options: EngineOptions, *, name: str, slots: int, socket: Path) -> list
 def llamacpp(options: EngineOptions, *, name: str, slots: int, socket: Path) -> list[str]:
     """llama.cpp through xllamacpp, in a process of its own."""
     return [
-        options.python, "-P", "-m", "headrace.worker.engine.llamacpp_server",
+        options.python or sys.executable, "-P", "-m", "headrace.worker.engine.llamacpp_server",
         "--uds", str(socket),
         "--model", options.model,
         "--served-model-name", name,

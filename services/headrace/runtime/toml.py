@@ -1,10 +1,14 @@
 """Just enough TOML to write our own files; Python's standard library only reads it."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 Value = str | int | float | bool | Sequence[str]
 Table = Mapping[str, "Value"]
+
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 def string(text: str) -> str:
@@ -28,10 +32,15 @@ def value(of: Value) -> str:
     return f"[{', '.join(string(item) for item in of)}]"
 
 
+def key_(text: str) -> str:
+    """`text` as it stands before the equals sign."""
+    return text if _BARE.fullmatch(text) else string(text)
+
+
 def table(header: str, entries: Table) -> str:
-    """A table with its `header` (``[bus]``, ``[[keys]]`` or nothing); keys must be bare ones."""
+    """A table with its `header` (``[bus]``, ``[[keys]]`` or nothing)."""
     lines = [header] if header else []
-    lines += [f"{key} = {value(entry)}" for key, entry in entries.items()]
+    lines += [f"{key_(key)} = {value(entry)}" for key, entry in entries.items()]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -1,0 +1,1 @@
+"""The model catalogue: one TOML file per model, read by the scaler and by ``headrace models``."""
