@@ -58,7 +58,9 @@ EXAMPLES: dict[str, codec.Message] = {
         each=Interval(2.0, 8.0),
         reason="Resources",
     ),
-    "state": WorkerState(1, "north", "smollm2", WORKER, WorkerPhase.READY, 8, 3, "", 1800000000.0),
+    "state": WorkerState(
+        1, "north", "smollm2", WORKER, WorkerPhase.READY, 8, 3, "", 1800000000.0, 4711, "gpu1", 99
+    ),
 }
 
 

@@ -15,7 +15,11 @@ class WorkerPhase(StrEnum):
 
 
 class WorkerState(msgspec.Struct, array_like=True, frozen=True):
-    """A worker's heartbeat. `ends_at` is the end of its walltime in Unix seconds, 0 if none."""
+    """A worker's heartbeat. `ends_at` is the end of its walltime in Unix seconds, 0 if none.
+
+    `job` is the id of the Slurm job that it runs in, 0 if none, on `node`; `tokens` counts what
+    its engine has generated since it was started.
+    """
 
     version: int
     cluster: str
@@ -26,3 +30,6 @@ class WorkerState(msgspec.Struct, array_like=True, frozen=True):
     running: int
     reason: str = ""
     ends_at: float = 0.0
+    job: int = 0
+    node: str = ""
+    tokens: int = 0

@@ -1,0 +1,215 @@
+"""One model's jobs and workers, put together from what Slurm says and what workers say. No I/O.
+
+Slurm knows jobs, heartbeats know workers, and each may be wrong for a while: a `squeue` that fails
+or lies empty, a link that is down, a submission whose answer was lost. A job is believed gone only
+when Slurm has left it out twice in trustworthy answers and no worker of it is heard.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from headrace.protocol.state import WorkerPhase, WorkerState
+from headrace.scaler.observations import Ended, Job, JobPhase, Outcome
+from headrace.slurm import squeue
+from headrace.slurm.states import Cause, Phase
+
+FRESH_SECONDS: Final = 5.0
+"""A worker that was heard within this time is there, whatever `squeue` says."""
+
+HUNG_SECONDS: Final = 60.0
+"""A worker that was ready, runs by Slurm's word and was not heard for so long, hangs."""
+
+MISSES: Final = 2
+"""Trustworthy answers of Slurm without a job until it counts as gone."""
+
+UNSURE_SECONDS: Final = 120.0
+"""A submission whose answer was lost is expected in `squeue` for so long."""
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A worker's last heartbeat, and when it came, in Unix seconds."""
+
+    state: WorkerState
+    at: float
+
+
+class Known(msgspec.Struct):
+    """A job of ours. `id` is 0 while only its submission is known."""
+
+    submission: str
+    id: int
+    submitted_at: float
+    spec_hash: str = ""
+    phase: JobPhase = JobPhase.WAITING
+    expected_start: float = 0.0
+    started_at: float = 0.0
+    ready_at: float = 0.0
+    heard_at: float = 0.0
+    ends_at: float = 0.0
+    node: str = ""
+    running: int = 0
+    slots: int = 0
+    tokens: int = 0
+    reason: str = ""
+    """Slurm's reason while it waits, the worker's when it has gone."""
+    missed: int = 0
+    let_go: bool = False
+    """Whether we have ended it ourselves."""
+
+    @property
+    def name(self) -> str:
+        """How the policy calls it."""
+        return str(self.id) if self.id else f"?{self.submission}"
+
+    @property
+    def job(self) -> Job:
+        """As the policy sees it."""
+        return Job(
+            id=self.name,
+            phase=self.phase,
+            submitted_at=self.submitted_at,
+            expected_start=self.expected_start,
+            started_at=self.started_at,
+            ready_at=self.ready_at,
+            ends_at=self.ends_at,
+            node=self.node,
+            running=self.running,
+        )
+
+
+class Fleet:
+    """All jobs of one model."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Known] = {}
+        """By submission."""
+
+    def submitted(self, submission: str, job: int, spec_hash: str, now: float) -> None:
+        """A job was submitted; `job` is 0 where the answer was lost."""
+        self.known[submission] = Known(submission, job, now, spec_hash)
+
+    def let_go(self, name: str) -> None:
+        """We end this job: however it ends is no failure."""
+        known = self.named(name)
+        if known is not None:
+            known.let_go = True
+
+    def named(self, name: str) -> Known | None:
+        """The job that the policy calls so."""
+        return next((known for known in self.known.values() if known.name == name), None)
+
+    def jobs(self) -> tuple[Job, ...]:
+        """What the policy sees."""
+        return tuple(known.job for known in self.known.values())
+
+    def hung(self, now: float) -> list[Known]:
+        """Jobs that run, whose worker was ready and is not heard any more."""
+        return [
+            known
+            for known in self.known.values()
+            if known.phase in {JobPhase.READY, JobPhase.DRAINING}
+            and now - known.heard_at > HUNG_SECONDS
+        ]
+
+    def update(self, told: Iterable[squeue.Job], heard: Iterable[Heard], now: float) -> list[Ended]:
+        """Take in a trustworthy answer of Slurm, and the workers; what has ended since."""
+        workers = {each.state.job: each for each in heard if each.state.job}
+        seen = set()
+        ended = []
+        for job in told:
+            if job.record is None:
+                continue
+            submission = job.record.submission
+            seen.add(submission)
+            known = self.known.get(submission)
+            if job.phase is Phase.OVER:
+                if known is not None:
+                    ended.append(self._end(known, _outcome(known, job.cause), job.reason, now))
+                continue
+            if known is None:
+                known = Known(submission, job.id, job.submitted_at or now, job.record.spec_hash)
+                self.known[submission] = known
+            _by_slurm(known, job, now)
+            _by_worker(known, workers.get(job.id), now)
+        for known in [each for each in self.known.values() if each.submission not in seen]:
+            if self._is_gone(known, workers.get(known.id), now):
+                outcome = Outcome.DONE if known.let_go or known.ready_at else Outcome.FAILED
+                ended.append(self._end(known, outcome, known.reason or "vanished", now))
+        return ended
+
+    def contradicts(self, told: Iterable[squeue.Job], heard: Iterable[Heard], now: float) -> bool:
+        """Whether Slurm leaves out jobs whose workers are heard right now: it lies or errs."""
+        listed = {job.id for job in told}
+        alive = {
+            each.state.job
+            for each in heard
+            if each.state.job
+            and now - each.at < FRESH_SECONDS
+            and each.state.phase is not WorkerPhase.GONE
+        }
+        return bool(alive & {known.id for known in self.known.values()} - listed)
+
+    def _is_gone(self, known: Known, worker: Heard | None, now: float) -> bool:
+        if not known.id:
+            return now - known.submitted_at > UNSURE_SECONDS
+        if worker is not None and now - worker.at < FRESH_SECONDS:
+            return worker.state.phase is WorkerPhase.GONE
+        known.missed += 1
+        return known.missed >= MISSES
+
+    def _end(self, known: Known, outcome: Outcome, reason: str, now: float) -> Ended:
+        del self.known[known.submission]
+        return Ended(id=known.name, at=now, outcome=outcome, node=known.node, reason=reason)
+
+
+def _outcome(known: Known, cause: Cause) -> Outcome:
+    if known.let_go:
+        return Outcome.DONE
+    if cause in {Cause.PREEMPTED, Cause.CANCELLED}:
+        return Outcome.PREEMPTED
+    if cause in {Cause.DONE, Cause.EXPIRED}:
+        # A worker that ends well, or a walltime that ends, before it was ever ready: it is no use.
+        return Outcome.DONE if known.ready_at else Outcome.FAILED
+    return Outcome.FAILED
+
+
+def _by_slurm(known: Known, job: squeue.Job, now: float) -> None:
+    known.id = job.id
+    known.missed = 0
+    if job.submitted_at:
+        known.submitted_at = job.submitted_at
+    if job.nodes:
+        known.node = job.nodes[0]
+    if job.phase is Phase.WAITING:
+        if known.started_at:  # queued again by Slurm: a new start is ahead
+            known.started_at = known.ready_at = known.heard_at = 0.0
+        known.phase = JobPhase.WAITING
+        known.expected_start = job.starts_at or 0.0
+        known.reason = job.reason
+        return
+    if not known.started_at:
+        known.started_at = job.starts_at or now
+    known.ends_at = job.ends_at or 0.0
+    if job.phase is Phase.ENDING:
+        known.phase = JobPhase.ENDING
+    elif known.phase in {JobPhase.WAITING, JobPhase.ENDING}:
+        known.phase = JobPhase.LOADING
+
+
+def _by_worker(known: Known, worker: Heard | None, now: float) -> None:
+    if worker is None or known.phase in {JobPhase.WAITING, JobPhase.ENDING}:
+        return
+    state = worker.state
+    known.heard_at = worker.at
+    known.running, known.slots, known.tokens = state.running, state.slots, state.tokens
+    known.reason = state.reason
+    known.ends_at = state.ends_at or known.ends_at
+    if state.phase is WorkerPhase.READY:
+        known.phase = JobPhase.READY
+        known.ready_at = known.ready_at or now
+    elif state.phase is WorkerPhase.DRAINING:
+        known.phase = JobPhase.DRAINING
+    elif state.phase is WorkerPhase.GONE:
+        known.phase = JobPhase.ENDING
