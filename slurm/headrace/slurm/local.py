@@ -89,6 +89,7 @@ def slurm_conf(root: Path, options: LocalOptions, ports: list[int]) -> str:
     nodes = node_names(options)
     if len(node_ports) != len(nodes):
         raise ValueError(f"{len(nodes)} nodes and a controller need {len(nodes) + 1} ports")
+    grace = options.grace_seconds
     partition = "Nodes=ALL State=UP MaxTime=INFINITE DefaultTime=60"
     lines = [
         "ClusterName=local",
@@ -132,8 +133,7 @@ def slurm_conf(root: Path, options: LocalOptions, ports: list[int]) -> str:
             f" CPUs={options.cpus} RealMemory={options.memory_mb} Gres=gpu:{options.gpus}"
             for node, port in zip(nodes, node_ports, strict=True)
         ),
-        f"PartitionName={LOW} {partition} Default=YES PriorityTier=1"
-        + f" GraceTime={options.grace_seconds}",
+        f"PartitionName={LOW} {partition} Default=YES PriorityTier=1 GraceTime={grace}",
         f"PartitionName={HIGH} {partition} PriorityTier=10 PreemptMode=OFF",
         *options.extra,
     ]

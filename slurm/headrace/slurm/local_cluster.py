@@ -82,12 +82,13 @@ class LocalSlurm:
         for attempt in range(1, START_ATTEMPTS + 1):
             try:
                 self._start_all()
-                return
             except LocalSlurmError:
                 self.stop()
                 # Somebody may have taken a port between our look and the daemon's.
                 if attempt == START_ATTEMPTS:
                     raise
+            else:
+                return
 
     def _start_all(self) -> None:
         local.write(self.root, self.options, free_ports(len(self.nodes) + 1))
