@@ -62,6 +62,7 @@ def import_all(site: Path, package: str, *others: str) -> subprocess.CompletedPr
         ("edge", "headrace.edge", []),
         ("bridge", "headrace.bridge", []),
         ("worker", "headrace.worker", []),
+        ("scaler", "headrace.catalogue", []),
         ("scaler", "headrace.scaler", []),
         ("cli", "headrace.cli", ["headrace.cli.demo", "headrace.cli.embedded_sshd"]),
         ("demo", "headrace.cli", []),

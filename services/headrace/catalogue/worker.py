@@ -1,4 +1,7 @@
-"""What a job's worker gets to know: the ``worker.toml`` made from a model's file."""
+"""A model's job: the ``worker.toml`` that its worker gets, and the batch script that starts it."""
+
+import re
+from typing import Final
 
 import msgspec
 
@@ -7,6 +10,10 @@ from headrace.protocol import names
 from headrace.runtime import toml
 from headrace.runtime.bus import BusOptions
 from headrace.runtime.engine import EngineOptions, Lanes
+from headrace.slurm import script
+from headrace.slurm.record import Record
+
+_FOLDER: Final = re.compile(r"(/[A-Za-z0-9_.+@-]+)+", re.ASCII)
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -16,10 +23,36 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The cluster's slug."""
     bus: BusOptions
     """The cluster's own nats-server; the seed by its file's path, never itself."""
+    configs: str
+    """The folder of the workers' configurations, which compute nodes can read."""
+    command: tuple[str, ...] = ("headrace-worker",)
+    """The worker's argv, as a job's PATH or container knows it."""
+    installation: str = "headrace"
+    """Which Headrace: two may share an account."""
     log_level: str = "info"
 
     def __post_init__(self) -> None:
         names.slug(self.name)
+        names.slug(self.installation)
+        if _FOLDER.fullmatch(self.configs) is None:
+            raise ValueError("configs: an absolute path of letters, digits and /_.+@- alone")
+        if not self.command or not all(self.command):
+            raise ValueError("command: an argv without empty words")
+
+
+def config_path(model: ModelFile, cluster: Cluster) -> str:
+    """Where the ``worker.toml`` of this generation of `model` belongs.
+
+    Jobs that wait in Slurm read the file that they were submitted with, whatever came after.
+    """
+    return f"{cluster.configs}/{model.queue}-{model.generation}.toml"
+
+
+def batch_script(model: ModelFile, cluster: Cluster, submission: str) -> str:
+    """The script of one job; `submission` is its id, unique. Raises ValueError."""
+    job = Record(cluster.installation, cluster.name, model.queue, model.generation, submission)
+    command = (*cluster.command, "--config", config_path(model, cluster))
+    return script.render(model.job, command, job)
 
 
 def worker_options(model: ModelFile, cluster: Cluster) -> str:

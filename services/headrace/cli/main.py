@@ -4,6 +4,7 @@ import click
 
 from headrace.cli.demo.command import demo
 from headrace.cli.init import init
+from headrace.cli.models import models
 from headrace.cli.status import status
 
 GROUP_HELP = """\
@@ -22,6 +23,7 @@ Inside Slurm jobs, on compute nodes:
 Where to begin:
   headrace demo     all of it on this machine, with a small real model, in seconds
   headrace init     configurations and keys for your own machines
+  headrace models   check and show the catalogue: one file per model
   headrace status   ask a running service how it is
 """
 
@@ -34,4 +36,5 @@ def main() -> None:
 
 main.add_command(init)
 main.add_command(demo)
+main.add_command(models)
 main.add_command(status)
