@@ -7,7 +7,7 @@ quick and must not block. What they raise is logged and counted, and the bus goe
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 from nats.aio.client import Client
@@ -17,7 +17,9 @@ from nats.errors import NoRespondersError, SlowConsumerError
 from nats.errors import TimeoutError as NatsTimeout
 
 from headrace.runtime.config import read_secret
-from headrace.runtime.logging import Logger
+
+if TYPE_CHECKING:
+    from headrace.runtime.logging import Logger  # the command line needs options, and no logs
 
 PING_SECONDS: Final = 5
 """A dead server is noticed after two unanswered pings."""
@@ -73,7 +75,7 @@ Callback = Callable[[Message], None]
 class Bus:
     """A connection to a NATS server that comes back by itself."""
 
-    def __init__(self, log: Logger, *, name: str, inbox: str) -> None:
+    def __init__(self, log: "Logger", *, name: str, inbox: str) -> None:
         self._log = log
         self._name = name
         self._inbox = inbox

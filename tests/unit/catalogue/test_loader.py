@@ -96,7 +96,8 @@ def test_changes() -> None:
         },
         old,
     )
-    assert changes(old, new) == loader.Changes(("d",), ("c",), ("b",))
+    found = changes(old, new)
+    assert (found.added, found.removed, found.changed) == (("d",), ("c",), ("b",))
     assert old.entries["a"].digest != new.entries["a"].digest  # type: ignore[index]
 
 
