@@ -81,6 +81,11 @@ def worker_inbox(worker: ProcessId) -> str:
     return f"_INBOX.worker.{names.process_id(worker)}"
 
 
+def scaler_inbox(scaler: ProcessId) -> str:
+    """The inbox prefix of one scaler process."""
+    return f"_INBOX.scaler.{names.process_id(scaler)}"
+
+
 def edge_inbox(edge: ProcessId) -> str:
     """The inbox prefix of one edge process."""
     return f"_INBOX.edge.{names.process_id(edge)}"

@@ -44,6 +44,9 @@ class Heartbeat:
             running=self.running,
             reason=self._reason,
             ends_at=options.ends_at,
+            job=options.job,
+            node=options.node,
+            tokens=self._shared.metrics.generated,
         )
         try:
             self._shared.bus.send(self._subject, codec.encode(state))

@@ -50,6 +50,12 @@ class Metrics:
             registry=registry,
         ).labels(*self._who)
 
+    @property
+    def generated(self) -> int:
+        """Tokens of all answers so far."""
+        (family,) = self.completion_tokens.collect()
+        return int(family.samples[0].value)
+
     def ended(self, outcome: str) -> None:
         """Count one attempt that has ended."""
         self._requests.labels(*self._who, outcome).inc()

@@ -52,6 +52,10 @@ class WorkerOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     lanes: Lanes = Lanes()
     ends_at: Annotated[float, Meta(ge=0)] = 0.0
     """When the walltime ends, in Unix seconds; by default what Slurm says, or never."""
+    job: Annotated[int, Meta(ge=0)] = 0
+    """The Slurm job that it runs in, 0 if none; by default what Slurm says."""
+    node: str = ""
+    """The node's name; by default what Slurm says."""
     drain_seconds: Annotated[float, Meta(ge=0)] = 30.0
     """How long requests in work may go on when the worker is asked to end."""
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
@@ -85,9 +89,12 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> WorkerOp
         options = msgspec.structs.replace(options, bus=bus)
     try:
         check(options)
-        if not options.ends_at:
-            ends_at = float(environ.get("SLURM_JOB_END_TIME") or 0)
-            options = msgspec.structs.replace(options, ends_at=ends_at)
+        options = msgspec.structs.replace(
+            options,
+            ends_at=options.ends_at or float(environ.get("SLURM_JOB_END_TIME") or 0),
+            job=options.job or int(environ.get("SLURM_JOB_ID") or 0),
+            node=options.node or environ.get("SLURMD_NODENAME", ""),
+        )
     except ValueError as error:
         raise ConfigError(f"{path or 'configuration'}: {error}") from error
     return options

@@ -1,0 +1,49 @@
+"""What an operator says by hand: `headrace scale` writes it, every round of the scaler reads it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from headrace.catalogue.scale import Scale
+from headrace.scaler import status
+
+Count = Annotated[int, Meta(ge=0, le=1000)]
+
+
+class Override(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds for one model that count in place of its file's."""
+
+    min: Count | None = None
+    max: Count | None = None
+
+    def over(self, scale: Scale) -> Scale:
+        """The model's scale with these bounds."""
+        most = scale.max if self.max is None else self.max
+        least = scale.min if self.min is None else self.min
+        windows = tuple(
+            msgspec.structs.replace(each, min=min(each.min, most)) for each in scale.schedule
+        )
+        return msgspec.structs.replace(scale, max=most, min=min(least, most), schedule=windows)
+
+
+class Overrides(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of them, by slug."""
+
+    models: dict[str, Override] = {}
+
+
+def load(path: Path) -> Overrides:
+    """The overrides at `path`, none if there is no file. Raises ValueError for a bad one."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Overrides)
+    except FileNotFoundError:
+        return Overrides()
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def save(path: Path, overrides: Overrides) -> None:
+    """Replace the file. Raises OSError."""
+    status.write(path, overrides)

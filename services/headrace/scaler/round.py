@@ -1,0 +1,325 @@
+"""One round of the scaler: look at everything, decide for each model, act, and tell.
+
+The decisions are `policy`'s and the bookkeeping `fleet`'s; this is the shell around them.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from headrace.catalogue import loader
+from headrace.catalogue.loader import Catalogue, CatalogueError
+from headrace.catalogue.worker import Cluster, worker_options
+from headrace.protocol.names import LANES, Slug
+from headrace.protocol.plan import Plan
+from headrace.runtime.bus import BusError
+from headrace.runtime.jetstream import JetStream, JetStreamError
+from headrace.runtime.logging import Logger
+from headrace.scaler import backlog, estimate, keeper, overrides, status
+from headrace.scaler.keeper import Keeper
+from headrace.scaler.observations import Ended, JobPhase, Outcome
+from headrace.scaler.options import ScalerOptions
+from headrace.scaler.policy import Action, Cancel, Drain, Submit
+from headrace.scaler.workers import Workers
+from headrace.slurm import record, script
+from headrace.slurm.client import Slurm
+from headrace.slurm.record import Record
+from headrace.slurm.sbatch import Outcome as Submitted
+from headrace.slurm.squeue import Job, Snapshot
+from headrace.slurm.states import Phase
+
+BUSY_SECONDS: Final = 5.0
+BUSY_MOST_SECONDS: Final = 60.0
+"""After a submission that Slurm could not take: doubled from the first to the most."""
+
+AGAIN_SECONDS: Final = 60.0
+"""A worker that was told to drain and does not is told again after so long. A second SIGTERM ends
+it at once, so not earlier."""
+
+KEEP_SECONDS: Final = 60.0
+"""How often what was learned is written down."""
+
+
+class Rounds:
+    """Everything the scaler knows, from round to round."""
+
+    def __init__(
+        self,
+        options: ScalerOptions,
+        slurm: Slurm,
+        jetstream: JetStream,
+        workers: Workers,
+        log: Logger,
+    ) -> None:
+        self.options = options
+        self.keepers: dict[Slug, Keeper] = {}
+        self.plans: dict[tuple[str, str], Plan] = {}
+        """What the scalers of other clusters say, by cluster and model."""
+        self.problems: list[str] = []
+        self.jobs_at = 0.0
+        self._slurm = slurm
+        self._jetstream = jetstream
+        self._workers = workers
+        self._log = log
+        self._state = Path(options.state)
+        self._catalogue = Catalogue({})
+        self._overrides = overrides.Overrides()
+        self._told: dict[int, float] = {}
+        self._busy_until = 0.0
+        self._busy_seconds = BUSY_SECONDS
+        self._kept_at = 0.0
+
+    async def run(self, *, heard: bool) -> list[Plan]:
+        """One round. `heard` says whether workers could be heard lately. Returns the plans."""
+        self.problems = []
+        self._read_catalogue()
+        self._read_overrides()
+        await asyncio.gather(self._read_queues(), self._read_slurm())
+        now = time.time()
+        plans = []
+        rows = []
+        left = self.options.submissions_per_round
+        for each in list(self.keepers.values()):
+            spec = each.scaling(
+                self._overrides.models.get(each.model.queue), self.options.stale_seconds
+            )
+            decision = each.decide(
+                spec,
+                now,
+                jobs_at=self.jobs_at,
+                workers_at=now if heard else 0.0,
+                elsewhere=self._elsewhere(each.model.queue, now),
+            )
+            for action in decision.actions:
+                if isinstance(action, Submit):
+                    if left <= 0:
+                        continue
+                    left -= 1
+                await self._act(each, action, now)
+            if heard and now - self.jobs_at < self.options.stale_seconds:
+                await self._end_hung(each, now)
+            ready_in = estimate.ready_in(each.fleet.jobs(), each.learned, spec, now)
+            plans.append(each.plan(self.options.cluster, now, ready_in))
+            rows.append(each.row(spec, now, ready_in))
+            if each.leaving and not each.fleet.known:
+                del self.keepers[each.model.queue]
+        self._workers.forget(now)
+        self._write_status(rows, now)
+        if now - self._kept_at > KEEP_SECONDS:
+            self.keep_learned()
+        return plans
+
+    def keep_learned(self) -> None:
+        """Write down what was learned, for the next start."""
+        self._kept_at = time.time()
+        for slug, each in self.keepers.items():
+            try:
+                path = self._state / f"learned-{slug}.bin"
+                new = path.with_suffix(".new")
+                new.write_bytes(keeper.encode(each.learned))
+                new.replace(path)
+            except OSError as error:
+                self._problem(f"what was learned cannot be written: {error.strerror}")
+
+    # --- looking ------------------------------------------------------------------------------
+
+    def _read_catalogue(self) -> None:
+        try:
+            new = loader.load(Path(self.options.models), self._catalogue)
+        except CatalogueError as error:
+            self._problem(str(error))
+            return
+        for problem in new.problems:
+            self._problem(f"{problem.file}:{problem.line}: {problem.reason}")
+        changes = loader.changes(self._catalogue, new)
+        for slug in (*changes.added, *changes.changed):
+            model = new.entries[slug].model
+            known = self.keepers.get(slug)
+            if known is None:
+                known = self.keepers[slug] = Keeper(model, self._learned(slug))
+            known.model, known.leaving = model, False
+            self._write_worker_options(known)
+            self._log.info("model_taken_in", model=slug)
+        for slug in changes.removed:
+            self.keepers[slug].leaving = True
+            self._log.info("model_leaves", model=slug)
+        self._catalogue = new
+
+    def _read_overrides(self) -> None:
+        try:
+            self._overrides = overrides.load(self._state / "overrides.json")
+        except ValueError as error:
+            self._problem(str(error))
+
+    async def _read_queues(self) -> None:
+        try:
+            await asyncio.gather(*(self._read_queue(each) for each in self.keepers.values()))
+        except (BusError, JetStreamError) as error:
+            self._problem(f"the queue cannot be read: {type(error).__name__}")
+
+    async def _read_queue(self, of: Keeper) -> None:
+        infos = [self._jetstream.consumer_info(of.model.queue, lane) for lane in LANES]
+        of.backlog.update(backlog.counts(await asyncio.gather(*infos)), time.time())
+
+    async def _read_slurm(self) -> None:
+        asked = time.time()
+        snapshot = await self._slurm.jobs()
+        if not snapshot.trusted:
+            self._problem(f"squeue: {snapshot.problem}")
+            return
+        ours = snapshot.ours(self.options.installation, self.options.cluster)
+        heard = {slug: self._workers.of(slug) for slug in self.keepers}
+        for slug, each in self.keepers.items():
+            if each.fleet.contradicts(ours, heard[slug], asked):
+                self._problem(f"squeue leaves out jobs of {slug} whose workers are heard")
+                return
+        for slug, each in self.keepers.items():
+            told = [job for job in ours if job.record is not None and job.record.model == slug]
+            for ended in each.fleet.update(told, heard[slug], asked):
+                each.ended.append(ended)
+                self._log.info(
+                    "job_ended", model=slug, outcome=ended.outcome, reason=ended.reason,
+                    address=ended.node, count=int(ended.id) if ended.id.isdigit() else 0,
+                )  # fmt: skip
+        self.jobs_at = asked
+        await self._end_orphans(snapshot, ours, asked)
+
+    def _elsewhere(self, model: Slug, now: float) -> int:
+        return sum(
+            plan.ready + plan.loading + plan.pending
+            for (_, of), plan in self.plans.items()
+            if of == model and now - plan.sent < self.options.stale_seconds
+        )
+
+    # --- acting -------------------------------------------------------------------------------
+
+    async def _act(self, of: Keeper, action: Action, now: float) -> None:
+        match action:
+            case Submit():
+                await self._submit(of, action, now)
+            case Cancel():
+                await self._cancel(of, action.job, action.reason)
+            case Drain():
+                await self._drain(of, action, now)
+
+    async def _submit(self, of: Keeper, action: Submit, now: float) -> None:
+        if now < self._busy_until:
+            return
+        model = of.model
+        spec = msgspec.structs.replace(
+            model.job, exclude=tuple(dict.fromkeys((*model.job.exclude, *action.avoid)))
+        )
+        submission = record.new_submission()
+        job = Record(
+            self.options.installation, self.options.cluster, model.queue, spec.hash, submission
+        )
+        command = [*self.options.worker_command, "--config", str(self._worker_path(of))]
+        told = await self._slurm.submit(script.render(spec, command, job))
+        self._log.info(
+            "job_submitted", model=model.queue, outcome=told.outcome, reason=action.reason,
+            code=told.reason, count=told.job,
+        )  # fmt: skip
+        if told.outcome in {Submitted.ACCEPTED, Submitted.UNSURE}:
+            of.fleet.submitted(submission, told.job, spec.hash, now)
+            self._busy_seconds = BUSY_SECONDS
+            return
+        self._problem(f"sbatch for {model.queue}: {told.reason}")
+        if told.outcome is Submitted.REFUSED:
+            of.ended.append(
+                Ended(id=submission, at=now, outcome=Outcome.FAILED, reason=told.reason)
+            )
+        else:
+            self._busy_until = now + self._busy_seconds
+            self._busy_seconds = min(2 * self._busy_seconds, BUSY_MOST_SECONDS)
+
+    async def _cancel(self, of: Keeper, name: str, reason: str) -> None:
+        known = of.fleet.named(name)
+        if known is None or not known.id:
+            return
+        self._log.info("job_cancelled", model=of.model.queue, reason=reason, count=known.id)
+        waits = known.phase is JobPhase.WAITING
+        change = await (self._slurm.cancel_waiting if waits else self._slurm.cancel)([known.id])
+        if change.problem:
+            self._problem(f"scancel: {change.problem}")
+        else:
+            of.fleet.let_go(name)
+
+    async def _drain(self, of: Keeper, action: Drain, now: float) -> None:
+        known = of.fleet.named(action.job)
+        if known is None or not known.id or now - self._told.get(known.id, 0.0) < AGAIN_SECONDS:
+            return
+        self._log.info("job_drained", model=of.model.queue, reason=action.reason, count=known.id)
+        change = await self._slurm.drain([known.id])
+        if change.problem:
+            self._problem(f"scancel: {change.problem}")
+            return
+        self._told[known.id] = now
+        of.fleet.let_go(action.job)
+
+    async def _end_hung(self, of: Keeper, now: float) -> None:
+        for known in of.fleet.hung(now):
+            await self._cancel(of, known.name, "its worker is not heard any more")
+
+    async def _end_orphans(self, snapshot: Snapshot, ours: Iterable[Job], now: float) -> None:
+        """Jobs of models whose file went while no scaler looked."""
+        orphans = [
+            job
+            for job in ours
+            if job.record is not None
+            and Slug(job.record.model) not in self.keepers
+            and now - self._told.get(job.id, 0.0) >= AGAIN_SECONDS
+        ]
+        waiting = [job.id for job in orphans if job.phase is Phase.WAITING]
+        running = [job.id for job in orphans if job.phase is Phase.RUNNING]
+        if waiting:
+            await self._slurm.cancel_waiting(waiting)
+        if running:
+            await self._slurm.drain(running)
+        self._told |= dict.fromkeys((*waiting, *running), now)
+        listed = {job.id for job in snapshot.jobs}
+        self._told = {id: at for id, at in self._told.items() if id in listed}
+
+    # --- telling ------------------------------------------------------------------------------
+
+    def _worker_path(self, of: Keeper) -> Path:
+        return self._state / f"worker-{of.model.queue}-{of.model.generation}.toml"
+
+    def _write_worker_options(self, of: Keeper) -> None:
+        cluster = Cluster(name=self.options.cluster, bus=self.options.worker_bus)
+        try:
+            self._worker_path(of).write_text(worker_options(of.model, cluster), encoding="utf-8")
+        except OSError as error:
+            self._problem(f"{self._state}: cannot be written: {error.strerror}")
+
+    def _learned(self, slug: Slug) -> "keeper.Learned | None":
+        try:
+            return keeper.decode((self._state / f"learned-{slug}.bin").read_bytes())
+        except OSError:
+            return None
+
+    def _write_status(self, rows: list[status.ModelRow], now: float) -> None:
+        queues = [each.backlog.at for each in self.keepers.values()]
+        try:
+            status.write(
+                self._state / "status.json",
+                status.Status(
+                    cluster=self.options.cluster,
+                    written=now,
+                    interval=self.options.interval_seconds,
+                    pid=0,
+                    queue_at=min(queues, default=now),
+                    slurm_at=self.jobs_at,
+                    problems=tuple(self.problems),
+                    models=tuple(rows),
+                ),
+            )
+        except OSError as error:
+            self._log.warning("status_not_written", reason=error.strerror)
+
+    def _problem(self, reason: str) -> None:
+        self.problems.append(reason)
+        self._log.warning("problem", reason=reason)

@@ -1,0 +1,43 @@
+"""What all workers of the cluster last said of themselves, by model. No I/O."""
+
+from collections import defaultdict
+from typing import Final
+
+from headrace.protocol.state import WorkerState
+from headrace.scaler.fleet import Heard
+
+FORGET_SECONDS: Final = 600.0
+
+MAX_WORKERS: Final = 10_000
+"""Heartbeats of more workers than that are not believed."""
+
+
+class Workers:
+    """The last heartbeat of each worker."""
+
+    def __init__(self, cluster: str) -> None:
+        self._cluster = cluster
+        self._models: dict[str, dict[str, Heard]] = defaultdict(dict)
+        self._count = 0
+
+    def hear(self, state: WorkerState, now: float) -> None:
+        """Take a heartbeat in."""
+        workers = self._models[state.model]
+        if state.worker not in workers:
+            if self._count >= MAX_WORKERS:
+                return
+            self._count += 1
+        workers[state.worker] = Heard(state, now)
+
+    def of(self, model: str) -> list[Heard]:
+        """The workers of a model in this cluster."""
+        return [
+            each for each in self._models[model].values() if each.state.cluster == self._cluster
+        ]
+
+    def forget(self, now: float) -> None:
+        """Drop those not heard for long."""
+        for workers in self._models.values():
+            for worker in [w for w, each in workers.items() if now - each.at > FORGET_SECONDS]:
+                del workers[worker]
+                self._count -= 1
