@@ -27,6 +27,10 @@ class Code(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     QUEUE_FULL = "queue_full"
     OVERLOADED = "overloaded"
+    MODEL_NOT_READY = "model_not_ready"
+    MODEL_FAILED = "model_failed"
+    MODEL_REMOVED = "model_removed"
+    WAIT_EXCEEDED = "wait_exceeded"
     UNAVAILABLE = "service_unavailable"
     DEADLINE_EXCEEDED = "deadline_exceeded"
     CANCELLED = "cancelled"
@@ -67,6 +71,11 @@ KINDS: Final[dict[Code, Kind]] = {
     Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, _CLIENT, False),
     Code.QUEUE_FULL: Kind(429, "rate_limit_error", True),
     Code.OVERLOADED: Kind(503, _SERVER, True),
+    Code.MODEL_NOT_READY: Kind(503, _SERVER, True),
+    # It stays so until an operator has looked at it, or a back-off of minutes is over.
+    Code.MODEL_FAILED: Kind(503, _SERVER, False),
+    Code.MODEL_REMOVED: Kind(410, _CLIENT, False),
+    Code.WAIT_EXCEEDED: Kind(503, _SERVER, True),
     Code.UNAVAILABLE: Kind(503, _SERVER, True),
     Code.DEADLINE_EXCEEDED: Kind(504, "timeout_error", True),
     # 499 is nginx's "client closed request": never seen by a client, but by logs and metrics.

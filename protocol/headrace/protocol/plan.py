@@ -61,3 +61,5 @@ class Plan(msgspec.Struct, array_like=True, frozen=True):
     each: Interval | None = None
     reason: str = ""
     removed: bool = False
+    worker_slots: int = 0
+    """Requests that one worker runs side by side; 0 where that is not said."""
