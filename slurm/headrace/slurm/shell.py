@@ -9,8 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from headrace.slurm.commands import Command
 from headrace.slurm.output import Output
@@ -21,79 +20,75 @@ MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
 
 MAX_ERROR_BYTES: Final = 64 * 1024
 
-_CHUNK: Final = 256 * 1024
-
 
 async def run(command: Command, timeout: float, *, max_output: int = MAX_OUTPUT_BYTES) -> Output:
     """Run `command` for at most `timeout` seconds. Never raises for what the command does."""
+    heard = _Heard(max_output)
     try:
-        process = await asyncio.create_subprocess_exec(
+        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+            lambda: heard,
             *command.argv,
             env=command.env,
             cwd="/",
             stdin=asyncio.subprocess.PIPE if command.stdin else asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
             # A group of its own, to be killed as one.
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
         return Output(None, failure=f"{NOT_STARTED} {command.name}: {error}")
-    output = None
     try:
+        _write(transport, command.stdin.encode())
         async with asyncio.timeout(timeout):
-            output = await _finished(process, command, max_output)
+            await heard.enough.wait()
     except TimeoutError:
         return Output(None, failure=f"{command.name} did not answer within {timeout:g} s")
     finally:
-        if output is None:  # whatever stopped us stops the command too
-            _kill(process)
-            await asyncio.shield(process.wait())
-    return output
-
-
-async def _finished(
-    process: asyncio.subprocess.Process, command: Command, max_output: int
-) -> Output:
-    def too_much() -> None:
-        _kill(process)
-
-    out, err, _ = await asyncio.gather(
-        _read(process.stdout, max_output, too_much),
-        # What a command says beyond this on stderr is let go, not a reason to end it.
-        _read(process.stderr, MAX_ERROR_BYTES, None),
-        _write(process.stdin, command.stdin.encode()),
-    )
-    code = await process.wait()
-    if len(out) > max_output:
+        if not heard.over.is_set():  # whatever stopped us stops the command too
+            _kill_group(transport.get_pid())
+            transport.close()
+            await asyncio.shield(heard.over.wait())
+    if len(heard.out) > max_output:
         return Output(None, failure=f"{command.name} said more than {max_output} bytes")
-    return Output(code, out.decode(errors="replace"), err.decode(errors="replace"))
+    out, err = heard.out.decode(errors="replace"), heard.err.decode(errors="replace")
+    return Output(transport.get_returncode(), out, err)
 
 
-async def _read(
-    stream: asyncio.StreamReader | None, limit: int, too_much: Callable[[], None] | None
-) -> bytes:
-    """All of `stream`, or a little more than `limit` bytes of it and then `too_much`."""
-    kept = bytearray()
-    while stream is not None and (chunk := await stream.read(_CHUNK)):
-        if len(kept) <= limit:
-            kept += chunk
-        if len(kept) > limit and too_much is not None:
-            too_much()
-            break
-    return bytes(kept)
+class _Heard(asyncio.SubprocessProtocol):
+    """What a command says. Not asyncio's streams: those keep a pipe open that nobody empties."""
+
+    def __init__(self, max_output: int) -> None:
+        self.out = bytearray()
+        self.err = bytearray()
+        self.over = asyncio.Event()
+        """The command has ended, and all that held its pipes has let them go."""
+        self.enough = asyncio.Event()
+        """It is over, or we have heard too much."""
+        self._max_output = max_output
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        if fd == 1:
+            self.out += data
+            if len(self.out) > self._max_output:
+                self.enough.set()
+        elif len(self.err) <= MAX_ERROR_BYTES:
+            self.err += data
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        self.over.set()
+        self.enough.set()
 
 
-async def _write(stream: asyncio.StreamWriter | None, data: bytes) -> None:
-    if stream is None:
+def _write(transport: asyncio.SubprocessTransport, data: bytes) -> None:
+    stdin = cast("asyncio.WriteTransport | None", transport.get_pipe_transport(0))
+    if stdin is None:
         return
-    with contextlib.suppress(ConnectionError):  # it did not want to read all of it
-        stream.write(data)
-        await stream.drain()
-    stream.close()
+    # It need not read any of it, and uvloop says so with a RuntimeError.
+    with contextlib.suppress(ConnectionError, RuntimeError):
+        stdin.write(data)
+        stdin.write_eof()
 
 
-def _kill(process: asyncio.subprocess.Process) -> None:
+def _kill_group(leader: int) -> None:
     # The number of a group with members is given to nobody else, though its leader may be gone.
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(leader, signal.SIGKILL)

@@ -59,13 +59,11 @@ class Apptainer(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     def __post_init__(self) -> None:
         _check("apptainer.image", _PATH, self.image)
         for bind in self.binds:
-            path, _, rest = bind.partition(":")
-            inside, _, mode = rest.partition(":")
-            _check("apptainer.binds", _PATH, path)
-            if rest:
-                _check("apptainer.binds", _PATH, inside)
-            if mode not in {"", "ro", "rw"}:
-                raise ValueError(f"apptainer.binds: {bind[:80]!r} must end in :ro or :rw")
+            paths = bind.removesuffix(":ro").removesuffix(":rw").split(":")
+            if len(paths) > 2:
+                raise ValueError(f"apptainer.binds: must be like /a:/b:ro: {bind[:80]!r}")
+            for path in paths:
+                _check("apptainer.binds", _PATH, path)
         if _PATH.fullmatch(self.program) is None:
             _check("apptainer.program", _WORD, self.program)
 

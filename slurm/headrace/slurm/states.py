@@ -74,6 +74,8 @@ class Cause(StrEnum):
     """Out of walltime."""
     PREEMPTED = "preempted"
     CANCELLED = "cancelled"
+    REFUSED = "refused"
+    """It never ran: sbatch was told no, yet Slurm keeps a record of it."""
 
 
 _PHASES: Final[dict[JobState, Phase]] = {
@@ -200,6 +202,8 @@ class State(msgspec.Struct, frozen=True):
 
     def cause(self, reason: str = "") -> Cause:
         """Why the job has ended, also told by Slurm's `reason` for it."""
+        if self.main is JobState.FAILED and reason == "BadConstraints":
+            return Cause.REFUSED
         if self.main is JobState.FAILED and reason in _NODE_REASONS:
             return Cause.NODE
         return _CAUSES.get(self.main, Cause.NONE)

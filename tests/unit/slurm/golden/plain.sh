@@ -1,0 +1,38 @@
+#!/bin/bash
+
+#SBATCH --job-name=hr-qwen3-8b
+#SBATCH --comment=headrace/1/site-a/c1/qwen3-8b/9644350fe50f/00112233aabbccdd
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=1
+#SBATCH --time=04:00:00
+#SBATCH --chdir=/
+#SBATCH --output=/dev/null
+#SBATCH --open-mode=append
+#SBATCH --no-requeue
+
+# Written by Headrace. The exit code of the worker is that of the job.
+# Slurm signals everything in a job that it ends: this shell stays to tell the worker's exit code.
+trap : TERM
+
+set -euo pipefail
+
+export HEADRACE_INSTALLATION=site-a
+export HEADRACE_CLUSTER=c1
+export HEADRACE_MODEL=qwen3-8b
+export HEADRACE_SUBMISSION=00112233aabbccdd
+export HEADRACE_WORKER__SLOTS=64
+
+ends_at=${SLURM_JOB_END_TIME:-}
+if [ -z "$ends_at" ]; then
+  ask=(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e)
+  ends_at=$(SLURM_TIME_FORMAT=%s timeout 60 "${ask[@]}") || ends_at=
+fi
+case $ends_at in
+  *[!0-9]* | '') ;; # no end, or none that we can read
+  *) export HEADRACE_WORKER__ENDS_AT=$ends_at ;;
+esac
+
+code=0
+srun --nodes=1 --ntasks=1 --kill-on-bad-exit=1 --export=ALL --cpus-per-task=1 -- headrace-worker --config /etc/headrace/worker.toml || code=$?
+exit "$code"
