@@ -9,8 +9,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -122,6 +123,8 @@ async def eventually(true: Callable[[], Awaitable[bool]], seconds: float = 10.0)
             await asyncio.sleep(0.02)
 
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
 StartEdge = Callable[..., Edge]
 
 
@@ -145,11 +148,18 @@ def hub(nats_process: StartNats, tmp_path: Path) -> Hub:
 def start_edge(hub: Hub, tmp_path: Path) -> Iterator[StartEdge]:
     with contextlib.ExitStack() as stack:
 
-        def start(*, ready: bool = True, **options: Any) -> Edge:
+        def start(
+            *,
+            ready: bool = True,
+            key_options: Mapping[str, Any] = MappingProxyType({}),
+            **options: Any,
+        ) -> Edge:
             (port,) = free_ports(1)
             secret, key = tmp_path / "api.secret", apikeys.mint()
             secret.unlink(missing_ok=True)
             digest = apikeys.digest(apikeys.create_secret(secret), key)
+            key_lines = [f"{name} = {json.dumps(value)}" for name, value in key_options.items()]
+            options = {"learn_seconds": 0} | options
             lines = [f"{name} = {json.dumps(value)}" for name, value in options.items()]
             config = tmp_path / "edge.toml"
             config.write_text(
@@ -164,6 +174,7 @@ def start_edge(hub: Hub, tmp_path: Path) -> Iterator[StartEdge]:
                         f'[[models]]\nname = "{MODEL}"',
                         'endpoints = ["chat", "completions", "embeddings"]',
                         f'[[keys]]\nid = "test"\ndigest = "{digest}"',
+                        *key_lines,
                     ]
                 )
             )

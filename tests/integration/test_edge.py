@@ -188,7 +188,8 @@ async def test_a_waiting_stream_gets_comments_and_nothing_that_breaks_parsers(
         assert answer.status == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = [await answer.content.readline() for _ in range(4)]
-        assert lines[0].startswith(b": queued model=test-model state=cold waited=")
+        assert lines[0].startswith(b": queued position=")
+        assert b" eta=unknown state=cold waited=" in lines[0]
         assert lines[1] == b"\n"
         await (await worker.take()).answer(sse("late"), DONE)
         lines += (await answer.read()).splitlines(keepends=True)

@@ -8,11 +8,13 @@ import pytest
 from headrace.edge.answer import Phase
 from headrace.edge.live import LiveRequest, LiveTable
 from headrace.edge.options import EdgeOptions
+from headrace.edge.patience import DEFAULT, FAIL, HOLD, Keepalive, Patience
 from headrace.edge.watch import QUIET_SECONDS, REDELIVERY_SECONDS, Due, due
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Accepted, Head
 from headrace.protocol.names import RequestId, Slug
+from headrace.protocol.plan import ModelPhase
 
 OPTIONS = EdgeOptions(secret_file="x", deadline_seconds=100, worker_silence_seconds=15)
 
@@ -94,6 +96,45 @@ def test_a_lost_request_is_published_again_if_the_queue_does_not_give_it_out() -
     live.lost_at = 1020.0
     assert due(live, 1020 + REDELIVERY_SECONDS - 1, 0.0, OPTIONS) is Due.NOTHING
     assert due(live, 1020 + REDELIVERY_SECONDS + 1, 0.0, OPTIONS) is Due.REPUBLISH
+
+
+COLD, FAILED = ModelPhase.COLD, ModelPhase.FAILED
+
+
+@pytest.mark.parametrize(
+    ("patience", "after", "phase", "what"),
+    [
+        (DEFAULT, 50, COLD, Due.NOTHING),
+        (DEFAULT, 1, FAILED, Due.FAILED),
+        (DEFAULT, 1, None, Due.REMOVED),
+        (HOLD, 50, FAILED, Due.NOTHING),
+        (HOLD, 1, None, Due.REMOVED),
+        (FAIL, 0.1, COLD, Due.NOT_READY),
+        (FAIL, 50, ModelPhase.READY, Due.NOTHING),
+        (Patience(10), 9, COLD, Due.NOTHING),
+        (Patience(10), 11, ModelPhase.READY, Due.WAITED),
+    ],
+)
+def test_nobody_waits_in_vain(
+    patience: Patience, after: float, phase: ModelPhase | None, what: Due
+) -> None:
+    live = request(stream=False, patience=patience)
+    assert due(live, 1000 + after, 0.0, OPTIONS, phase) is what
+    served = running(stream=False, patience=patience)
+    served.heard = served.resumed = 1000 + after
+    assert due(served, 1000 + after, 0.0, OPTIONS, phase) is Due.NOTHING
+
+
+def test_who_has_been_served_before_does_not_run_out_of_patience() -> None:
+    live = request(stream=False, patience=Patience(10))
+    live.started = 1001.0
+    assert due(live, 1020, 0.0, OPTIONS, COLD) is Due.NOTHING
+
+
+def test_a_client_that_bears_nothing_gets_nothing() -> None:
+    live = request(keepalive=Keepalive.OFF)
+    assert due(live, 1050, 0.0, OPTIONS) is Due.NOTHING
+    assert due(request(keepalive=Keepalive.CHUNK), 1050, 0.0, OPTIONS) == Due.RELEASE | Due.COMMENT
 
 
 def test_nothing_is_due_once_it_has_ended() -> None:

@@ -18,7 +18,7 @@ from headrace.edge.keys import KeyRing
 from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.models import Models
 from headrace.edge.options import EdgeOptions
-from headrace.edge.pages import Health, Metrics, ModelList, OneModel, Ready
+from headrace.edge.pages import Health, Metrics, ModelList, OneModel, OneQueue, Ready
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.logging import Logger
 
@@ -46,8 +46,9 @@ def build(
         for row in ROWS
     ]  # fmt: skip
     routes += [
-        Route("/v1/models", ModelList(keys, models), methods=["GET"]),
-        Route("/v1/models/{name:path}", OneModel(keys, models), methods=["GET"]),
+        Route("/v1/models", ModelList(keys, models, dispatcher), methods=["GET"]),
+        Route("/v1/models/{name:path}/queue", OneQueue(keys, models, dispatcher), methods=["GET"]),
+        Route("/v1/models/{name:path}", OneModel(keys, models, dispatcher), methods=["GET"]),
         Route("/healthz", Health(), methods=["GET"]),
         Route("/readyz", Ready(dispatcher), methods=["GET"]),
         Route("/metrics", Metrics(registry), methods=["GET"]),

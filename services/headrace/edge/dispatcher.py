@@ -10,12 +10,16 @@ from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from headrace.edge import patience
+from headrace.edge.announcements import Announcements
 from headrace.edge.answer import Phase, Step
 from headrace.edge.live import LiveRequest, LiveTable
 from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.models import Model, Models
 from headrace.edge.options import EdgeOptions
-from headrace.edge.watch import Due, due
+from headrace.edge.queues import Queues
+from headrace.edge.standing import Standing
+from headrace.edge.watch import ENDS, Due, due
 from headrace.protocol import codec, subjects
 from headrace.protocol.control import Cancel, Control, Resume
 from headrace.protocol.errors import Code, HeadraceError
@@ -33,6 +37,12 @@ SETUP_RETRY_SECONDS: Final = 0.5
 DEPARTED: Final = 4096
 """Requests remembered after their client left, so that a lost cancel is sent again."""
 FORGET_SECONDS: Final = 60.0
+
+CODES: Final = {
+    Due.WAITED: Code.WAIT_EXCEEDED,
+    Due.NOT_READY: Code.MODEL_NOT_READY,
+    Due.FAILED: Code.MODEL_FAILED,
+}
 
 
 class Dispatcher:
@@ -57,6 +67,8 @@ class Dispatcher:
         self._options = options
         self._metrics = metrics
         self._log = log
+        self.queues = Queues(self._jetstream, self.live)
+        self._announcements = Announcements(models, self._jetstream, metrics=metrics, log=log)
         self._setup = asyncio.Event()
         self._departed: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._demanded: dict[Slug, float] = {}
@@ -73,16 +85,20 @@ class Dispatcher:
         self._bus.on_reconnect(self._on_reconnect)
         await self._bus.subscribe(subjects.responses(self.edge), self._on_response)
         await self._bus.subscribe(subjects.STATES, self._on_state)
+        await self._bus.subscribe(subjects.PLANS, self._announcements.on_plan)
+        self._models.complete_at = self._time() + self._options.learn_seconds
         self._setup.set()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_queue(), name="keep-queue")
+            tasks.create_task(self._announcements.run(), name="announcements")
+            tasks.create_task(self.queues.run(), name="queues")
             tasks.create_task(self._sweep(), name="sweep")
 
     async def submit(self, request: LiveRequest, model: Model) -> None:
         """Put `request` into the queue. Raises HeadraceError where that can't be."""
         await self._publish(request)
-        if model.demand(self._time()).state != "ready":
-            self._wake_scaler(model.slug)
+        if not model.ready(self._time()):
+            self.wake_scaler(model.slug)
 
     def finish(self, request: LiveRequest) -> None:
         """The client has all it will get, or has left: nothing of the request stays behind."""
@@ -171,7 +187,7 @@ class Dispatcher:
             self._setup.clear()
             try:
                 await self._jetstream.ensure_queue(self._options.queue)
-                for model in self._models.all():
+                for model in self._models.known():
                     await self._jetstream.ensure_consumers(model.slug)
             except (JetStreamError, BusError) as error:
                 reason = f"{type(error).__name__}: {error}"
@@ -272,17 +288,18 @@ class Dispatcher:
         with contextlib.suppress(BusError, ValueError):
             await self._bus.publish(subjects.control(ProcessId(worker)), codec.encode(control))
 
-    def _wake_scaler(self, model: Slug) -> None:
+    def wake_scaler(self, model: Slug, *, turned_away: bool = False) -> None:
+        """Tell scalers that `model` is asked for; `turned_away`, by one who did not queue up."""
         now = self._time()
         if now - self._demanded.get(model, 0.0) < 1.0:
             return
         self._demanded[model] = now
-        self._spawn(self._hint(model))
+        self._spawn(self._hint(model, b"turned-away" if turned_away else b""))
 
-    async def _hint(self, model: Slug) -> None:
+    async def _hint(self, model: Slug, data: bytes) -> None:
         # A lost hint only costs the scaler one polling interval.
         with contextlib.suppress(BusError):
-            await self._bus.publish(subjects.demand(model), b"")
+            await self._bus.publish(subjects.demand(model), data)
 
     # --- the watch ----------------------------------------------------------------------------
 
@@ -290,21 +307,26 @@ class Dispatcher:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self._time()
-            for model in self._models.all():
-                model.forget(now - FORGET_SECONDS)
+            self._models.forget(now - FORGET_SECONDS)
+            standings: dict[str, Standing | None] = {}
             for request in self.live.all():
-                self._watch(request, now)
+                if request.model not in standings:
+                    standings[request.model] = self._standing(request.model, now)
+                self._watch(request, now, standings[request.model])
 
-    def _watch(self, request: LiveRequest, now: float) -> None:
+    def _standing(self, slug: str, now: float) -> Standing | None:
+        """Where a model stands; None if it is offered no more."""
+        model = self._models.by_slug(slug)
+        return None if model is None or model.removed else model.standing(now)
+
+    def _watch(self, request: LiveRequest, now: float, standing: Standing | None) -> None:
         answer = request.answer
         model = self._models.by_slug(request.model)
         heard = model.heard(answer.worker) if model is not None and answer.worker else 0.0
-        what = due(request, now, heard, self._options)
-        if Due.DEADLINE in what:
-            answer.fail(
-                Code.DEADLINE_EXCEEDED,
-                f"The request did not finish within {self._options.deadline_seconds:.0f} s.",
-            )
+        phase = standing.phase if standing else None
+        what = due(request, now, heard, self._options, phase)
+        if what & ENDS:
+            self._end(request, what, standing)
         if Due.LOST in what:
             self._log.warning(
                 "worker_lost", request=request.id, worker=answer.worker, model=request.model
@@ -321,8 +343,27 @@ class Dispatcher:
             request.comment = True
         if Due.RELEASE in what:
             request.held = False
-        if what & (Due.DEADLINE | Due.LOST | Due.COMMENT | Due.RELEASE):
+        if what & (ENDS | Due.LOST | Due.COMMENT | Due.RELEASE):
             request.wake()
+
+    def _end(self, request: LiveRequest, what: Due, standing: Standing | None) -> None:
+        """End a request that has no time left, or nothing to wait for."""
+        answer = request.answer
+        if Due.DEADLINE in what:
+            answer.fail(
+                Code.DEADLINE_EXCEEDED,
+                f"The request did not finish within {self._options.deadline_seconds:.0f} s.",
+            )
+            return
+        if standing is None:
+            answer.fail(Code.MODEL_REMOVED, "The model is not offered any more.")
+            return
+        code = CODES[what]
+        answer.fail(
+            code,
+            patience.sentence(code, request.model, standing, request.patience),
+            retry_after=patience.retry_after(standing.wait(request.position or 1)),
+        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -38,9 +38,10 @@ async def respond_json(send: Send, status: int, content: object) -> None:
     await respond(send, status, _json.encode(content), [(b"content-type", b"application/json")])
 
 
-async def respond_error(send: Send, error: HeadraceError) -> None:
-    """Send `error` as OpenAI's error object."""
-    await respond(send, error.status, errors.body_of(error), errors.headers_of(error))
+async def respond_error(send: Send, error: HeadraceError, headers: Headers | None = None) -> None:
+    """Send `error` as OpenAI's error object, with more `headers`."""
+    told = errors.headers_of(error) + (headers or [])
+    await respond(send, error.status, errors.body_of(error), told)
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:

@@ -8,16 +8,17 @@ from typing import Final
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from headrace.edge import errors
-from headrace.edge.admission import admit, lane_of, require_json
+from headrace.edge import errors, patience
+from headrace.edge.admission import Asked, admit, lane_of, require_json
 from headrace.edge.answer import Answer, Phase
 from headrace.edge.dispatcher import Dispatcher
-from headrace.edge.http import header, read_body, request_id, respond, respond_error
+from headrace.edge.http import Headers, header, read_body, request_id, respond, respond_error
 from headrace.edge.keys import KeyRing, Principal
 from headrace.edge.live import LiveRequest
 from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.models import Model, Models
 from headrace.edge.options import EdgeOptions
+from headrace.edge.wording import headers, keepalive, next_position
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.logging import Logger
@@ -39,6 +40,8 @@ ROWS: Final = (
 
 CLIENT_LEFT: Final = 499
 """nginx's status for it: nobody is there to see it but the log."""
+
+WAIT_HEADER: Final = patience.HEADER.encode()
 
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -74,21 +77,27 @@ class Inference:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
+        model: Model | None = None
+        tenant = ""
         try:
             principal = self._keys.authenticate(scope["headers"])
+            tenant = principal.tenant
             require_json(header(scope, b"content-type"))
             options = self._options
             body = await read_body(scope, receive, options.max_body_bytes, options.body_seconds)
-            request, model = self._admit(scope, principal, body)
+            asked = admit(self._row.endpoint, body)
+            model = self._models.find_for(asked.model, self._row.endpoint, self._time())
+            request = self._admit(scope, principal, asked, model, body)
         except HeadraceError as error:
             self._metrics.refused.labels(error.code).inc()
-            await respond_error(send, error)
+            lane = lane_of(self._dispatcher.live.in_flight(tenant))
+            await respond_error(send, error, self._told(error, model, lane))
             return
         await self._serve(request, model, receive, send)
 
-    def _admit(self, scope: Scope, principal: Principal, body: bytes) -> tuple[LiveRequest, Model]:
-        asked = admit(self._row.endpoint, body)
-        model = self._models.find_for(asked.model, self._row.endpoint)
+    def _admit(
+        self, scope: Scope, principal: Principal, asked: Asked, model: Model, body: bytes
+    ) -> LiveRequest:
         if not self._dispatcher.ready:
             raise HeadraceError(
                 Code.UNAVAILABLE, "The request queue cannot be reached right now.", retry_after=2
@@ -109,9 +118,11 @@ class Inference:
             wall=time.time(),
             deadline_seconds=options.deadline_seconds,
             max_buffered=options.max_buffered_bytes if asked.stream else options.max_answer_bytes,
+            patience=patience.asked(header(scope, WAIT_HEADER), principal.patience),
+            keepalive=principal.keepalive,
         )
         live.add(request)
-        return request, model
+        return request
 
     async def _serve(
         self, request: LiveRequest, model: Model, receive: Receive, send: Send
@@ -120,6 +131,7 @@ class Inference:
         status = 500
         try:
             try:
+                await self._turn_away(request, model)
                 await self._dispatcher.submit(request, model)
             except HeadraceError as error:
                 request.answer.fail(error.code, error.message, retry_after=error.retry_after)
@@ -131,7 +143,33 @@ class Inference:
             self._dispatcher.finish(request)
             self._account(request, status)
 
-    async def _whole(self, request: LiveRequest, _: Model, send: Send) -> int:
+    async def _turn_away(self, request: LiveRequest, model: Model) -> None:
+        """Raise HeadraceError where the client need not, or does not want to, wait for `model`."""
+        now = self._time()
+        if model.ready(now):
+            return
+        standing = model.standing(now)
+        code = patience.refusal(request.patience, standing)
+        if code is None:
+            return
+        queues = self._dispatcher.queues
+        await queues.look([model.slug])
+        self._dispatcher.wake_scaler(model.slug, turned_away=True)
+        place = next_position(queues.last(model.slug), request.lane)
+        raise HeadraceError(
+            code,
+            patience.sentence(code, model.name, standing, request.patience),
+            retry_after=patience.retry_after(standing.wait(place or 1)),
+        )
+
+    def _told(self, error: HeadraceError, model: Model | None, lane: str) -> Headers:
+        """Where the model stands, for one who is to come again."""
+        if model is None or error.status not in (429, 503):
+            return []
+        place = next_position(self._dispatcher.queues.last(model.slug), lane)
+        return headers(model.standing(self._time()), place)
+
+    async def _whole(self, request: LiveRequest, model: Model, send: Send) -> int:
         """Wait for the whole answer, then send it. Returns the HTTP status."""
         while not request.over:
             await request.changed()
@@ -142,7 +180,7 @@ class Inference:
         if request.left:
             return CLIENT_LEFT
         if answer.error is not None:
-            await respond_error(send, answer.error)
+            await respond_error(send, answer.error, self._told(answer.error, model, request.lane))
             return answer.error.status
         status = answer.status
         if status >= 400:
@@ -159,7 +197,10 @@ class Inference:
             await request.changed()
         if request.held and (request.left or answer.error is not None or answer.status >= 400):
             return await self._whole(request, model, send)
-        await send({"type": "http.response.start", "status": 200, "headers": _STREAM_HEADERS})
+        told = _STREAM_HEADERS
+        if not request.held and answer.phase is Phase.QUEUED:
+            told = told + headers(model.standing(self._time()), request.position)
+        await send({"type": "http.response.start", "status": 200, "headers": told})
         request.held = False
         while not request.left:
             part = self._next_part(request, model)
@@ -186,19 +227,8 @@ class Inference:
         if request.comment and answer.phase is not Phase.ENDED:
             request.comment = False
             request.commented = self._time()
-            return self._comment(request, model)
+            return keepalive(request, model, request.commented)
         return b""
-
-    def _comment(self, request: LiveRequest, model: Model) -> bytes:
-        """The SSE comment that tells a waiting client where it stands."""
-        now = self._time()
-        waited = now - request.arrived
-        if request.answer.phase is Phase.RUNNING:
-            return b": running waited=%ds\n\n" % waited
-        state = model.demand(now).state
-        return b": queued model=%s state=%s waited=%ds\n\n" % (
-            model.slug.encode(), state.encode(), waited,
-        )  # fmt: skip
 
     def _account(self, request: LiveRequest, status: int) -> None:
         now = self._time()

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from headrace.edge.options import KeyOptions
+from headrace.edge.patience import DEFAULT, Keepalive, Patience
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime import apikeys
 
@@ -19,6 +20,8 @@ class Principal(msgspec.Struct, frozen=True):
 
     key_id: str
     tenant: str
+    patience: Patience = DEFAULT
+    keepalive: Keepalive = Keepalive.COMMENT
 
 
 class KeyRing:
@@ -27,7 +30,12 @@ class KeyRing:
     def __init__(self, secret: bytes, keys: Iterable[KeyOptions]) -> None:
         self._secret = secret
         self._principals = {
-            key.digest: Principal(key.id, apikeys.digest(secret, "tenant:" + key.id)[:16])
+            key.digest: Principal(
+                key.id,
+                apikeys.digest(secret, "tenant:" + key.id)[:16],
+                key.patience,
+                key.keepalive,
+            )
             for key in keys
         }
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 from headrace.edge.answer import Answer, Phase
+from headrace.edge.patience import DEFAULT, Keepalive, Patience
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import RequestId, Slug
@@ -25,11 +26,15 @@ class LiveRequest:
         "heard",
         "held",
         "id",
+        "keepalive",
         "lane",
         "left",
         "lost_at",
         "model",
+        "patience",
+        "position",
         "publishes",
+        "rank",
         "resumed",
         "seq",
         "started",
@@ -54,6 +59,8 @@ class LiveRequest:
         wall: float,
         deadline_seconds: float,
         max_buffered: int,
+        patience: Patience = DEFAULT,
+        keepalive: Keepalive = Keepalive.COMMENT,
     ) -> None:
         self.id = id
         self.endpoint = endpoint
@@ -67,6 +74,8 @@ class LiveRequest:
         self.deadline = now + deadline_seconds
         self.wall_deadline = wall + deadline_seconds
         """The deadline in Unix seconds, for the worker's clock."""
+        self.patience = patience
+        self.keepalive = keepalive
         self.answer = Answer(max_buffered)
         self.heard = now
         """When its worker was last known to be at it."""
@@ -82,6 +91,10 @@ class LiveRequest:
         """Its number in the queue's stream, 0 while unknown."""
         self.publishes = 0
         """How often it was published as a new message."""
+        self.rank = 0
+        """Its place in its lane at the last look, 0 before."""
+        self.position = 0
+        """How many requests are taken up to and with it, 0 while unknown; it never rises."""
         self.left = False
         """Whether the client has gone."""
         self.comment = False

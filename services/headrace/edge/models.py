@@ -1,45 +1,78 @@
-"""The models that clients may ask for, and what their workers say of themselves."""
+"""The models that clients may ask for: from edge.toml, and from what clusters announce."""
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
-import msgspec
-
 from headrace.edge.options import ModelOptions
+from headrace.edge.standing import Standing, standing
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import Slug
+from headrace.protocol.plan import Facts, Plan
 from headrace.protocol.state import WorkerPhase, WorkerState
 
 FRESH_SECONDS: Final = 3.5
 """A heartbeat comes every second: this forgives the loss of two."""
 
+PLAN_SECONDS: Final = 30.0
+"""A plan comes every few seconds: after this long its cluster is not believed any more."""
+
+LEARN_SECONDS: Final = 10.0
+"""After this long every cluster that is there has told its models."""
+
 MAX_WORKERS: Final = 10_000
 """Workers known per model. More heartbeats than that are not believed."""
 
+MAX_ANNOUNCED: Final = 1000
+"""Models that clusters may announce, all together; more are not taken in."""
 
-class Demand(msgspec.Struct, frozen=True):
-    """A model as its workers tell it: what `state` it is in and how busy."""
-
-    state: str
-    workers: int
-    slots: int
-    running: int
+MAX_CLUSTERS: Final = 64
+"""Clusters that may announce one model."""
 
 
 class Model:
-    """One model and its workers' last heartbeats."""
+    """One model, its workers' last heartbeats and its clusters' last plans."""
 
-    def __init__(self, options: ModelOptions) -> None:
-        self.name = options.name
-        self.slug: Slug = options.queue
-        self.endpoints = frozenset(options.endpoints)
+    def __init__(self, slug: Slug, facts: Facts, *, fixed: bool) -> None:
+        self.slug = slug
+        self.facts = facts
+        self.fixed = fixed
+        """Whether it is in edge.toml, and stays whatever clusters say."""
+        self.listed = fixed
+        """Whether clients may ask for it."""
         self._workers: dict[str, tuple[WorkerState, float]] = {}
+        self._plans: dict[str, tuple[Plan, float]] = {}
+
+    @property
+    def name(self) -> str:
+        """As clients write it."""
+        return self.facts.name
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """What it may be asked for."""
+        return self.facts.endpoints
+
+    @property
+    def removed(self) -> bool:
+        """Whether every cluster that had it has taken it away."""
+        return not self.fixed and not self._plans
 
     def observe(self, state: WorkerState, now: float) -> None:
         """Take a heartbeat in."""
         if state.worker in self._workers or len(self._workers) < MAX_WORKERS:
             self._workers[state.worker] = (state, now)
+
+    def plan(self, plan: Plan, now: float) -> None:
+        """Take a cluster's plan in; one with `removed` takes the cluster's word back."""
+        if plan.removed:
+            self._plans.pop(plan.cluster, None)
+        elif plan.cluster in self._plans or len(self._plans) < MAX_CLUSTERS:
+            # The time of its arrival counts: the cluster's clock may differ from ours.
+            self._plans[plan.cluster] = (plan, now)
+        if self._plans and not self.fixed:
+            self.facts = _together(plan.facts for _, (plan, _) in sorted(self._plans.items()))
 
     def forget(self, before: float) -> None:
         """Drop the workers that were last heard before that time."""
@@ -54,35 +87,75 @@ class Model:
             return 0.0
         return known[1]
 
-    def demand(self, now: float) -> Demand:
-        """What its workers say right now: ``ready``, ``loading``, or ``cold`` without any."""
-        fresh = [state for state, heard in self._workers.values() if now - heard < FRESH_SECONDS]
-        ready = [state for state in fresh if state.phase is WorkerPhase.READY]
-        loading = any(state.phase is WorkerPhase.LOADING for state in fresh)
-        return Demand(
-            state="ready" if ready else "loading" if loading else "cold",
-            workers=len(ready),
-            slots=sum(state.slots for state in ready),
-            running=sum(state.running for state in ready),
+    @property
+    def known_workers(self) -> int:
+        """Workers that were heard lately."""
+        return len(self._workers)
+
+    def ready(self, now: float) -> bool:
+        """Whether a worker of it has just said that it takes requests: the quick look."""
+        return any(
+            state.phase is WorkerPhase.READY and now - heard < FRESH_SECONDS
+            for state, heard in self._workers.values()
         )
+
+    def standing(self, now: float) -> Standing:
+        """Where it stands right now. A cluster that is silent is neither good nor bad news."""
+        beats = [state for state, heard in self._workers.values() if now - heard < FRESH_SECONDS]
+        ages = [(plan, now - heard) for plan, heard in self._plans.values()]
+        fresh = [(plan, age) for plan, age in ages if age < PLAN_SECONDS]
+        return standing(beats, fresh, silent=bool(ages) and not fresh)
+
+
+def _together(facts: Iterable[Facts]) -> Facts:
+    """What several clusters say of one model: the first one's words, the endpoints of all."""
+    first, *others = facts
+    served = [set(other.endpoints) for other in others]
+    endpoints = tuple(each for each in first.endpoints if all(each in other for other in served))
+    return Facts(first.name, endpoints, first.modality, first.description, first.group)
 
 
 class Models:
     """All models by name and by slug."""
 
-    def __init__(self, options: Iterable[ModelOptions], created: int) -> None:
+    def __init__(
+        self, options: Iterable[ModelOptions], created: int, complete_at: float = 0.0
+    ) -> None:
         self.created = created
-        self._slugs = {model.queue: Model(model) for model in options}
-        self._names = {str(model.slug): model for model in self._slugs.values()}
-        self._names |= {model.name: model for model in self._slugs.values()}
+        self.complete_at = complete_at
+        """From when on a name that is not known here is known nowhere; before that a cluster may
+        have yet to announce it."""
+        self._slugs: dict[Slug, Model] = {}
+        self._names: dict[str, Model] = {}
+        self.refused = ""
+        """The slug of the last announcement that was not taken in, for the log."""
+        for each in options:
+            facts = Facts(each.name, tuple(dict.fromkeys(each.endpoints)))
+            self._slugs[each.queue] = Model(each.queue, facts, fixed=True)
+        self._rename()
 
     def all(self) -> list[Model]:
-        """Every model, in the order of the configuration."""
+        """Every model that clients may ask for: the configured ones, then the announced ones."""
+        return [model for model in self._slugs.values() if model.listed]
+
+    def known(self) -> list[Model]:
+        """Those too that are not listed yet, or no more."""
         return list(self._slugs.values())
 
-    def find(self, name: str) -> Model:
-        """The model that a client names. Raises HeadraceError ``model_not_found``."""
+    def find(self, name: str, now: float) -> Model:
+        """The model that a client names. Raises HeadraceError ``model_not_found``, or
+        ``service_unavailable`` while it may still be announced.
+        """
         model = self._names.get(name)
+        if model is None and now < self.complete_at:
+            # OpenAI's clients never try again after a 404.
+            seconds = min(self.complete_at - now, LEARN_SECONDS)
+            raise HeadraceError(
+                Code.UNAVAILABLE,
+                f"The model `{name[:200]}` is not known yet: this server has just been started.",
+                param="model",
+                retry_after=math.ceil(seconds),
+            )
         if model is None:
             raise HeadraceError(
                 Code.MODEL_NOT_FOUND,
@@ -91,9 +164,9 @@ class Models:
             )
         return model
 
-    def find_for(self, name: str, endpoint: Endpoint) -> Model:
+    def find_for(self, name: str, endpoint: Endpoint, now: float) -> Model:
         """The model that a client names for `endpoint`; also raises ``endpoint_not_served``."""
-        model = self.find(name)
+        model = self.find(name, now)
         if endpoint not in model.endpoints:
             raise HeadraceError(
                 Code.ENDPOINT_NOT_SERVED,
@@ -103,7 +176,7 @@ class Models:
         return model
 
     def by_slug(self, slug: str) -> Model | None:
-        """The model of a slug, or None."""
+        """The model of a slug, listed or not, or None."""
         return self._slugs.get(Slug(slug))
 
     def observe(self, state: WorkerState, now: float) -> None:
@@ -111,3 +184,55 @@ class Models:
         model = self._slugs.get(Slug(state.model))
         if model is not None:
             model.observe(state, now)
+
+    def announce(self, plan: Plan, now: float) -> Model | None:
+        """Take a plan in. Returns a model that is not listed yet: its queue must be made first.
+
+        What is beyond the bounds, or would take another model's name, is `refused`.
+        """
+        slug = Slug(plan.model)
+        model = self._slugs.get(slug)
+        if model is None:
+            if plan.removed:
+                return None
+            announced = sum(not each.fixed for each in self._slugs.values())
+            if announced >= MAX_ANNOUNCED or self._taken(plan, None):
+                self.refused = slug
+                return None
+            model = self._slugs[slug] = Model(slug, plan.facts, fixed=False)
+        elif not model.fixed and not plan.removed and self._taken(plan, model):
+            self.refused = slug
+            return None
+        before = model.facts
+        model.plan(plan, now)
+        if model.removed:
+            model.listed = False
+        if model.facts != before or not model.listed:
+            self._rename()
+        return model if not model.listed and not model.removed else None
+
+    def show(self, model: Model) -> None:
+        """Its queue is there: clients may ask for it now."""
+        if not model.removed:
+            model.listed = True
+            self._rename()
+
+    def forget(self, before: float) -> None:
+        """Drop workers that were last heard before that time, and models that have left."""
+        for model in self.known():
+            model.forget(before)
+            if model.removed and not model.known_workers:
+                del self._slugs[model.slug]
+
+    def _taken(self, plan: Plan, own: Model | None) -> bool:
+        """Whether a name of the plan's model is another model's already, listed or not."""
+        words = {plan.facts.name, plan.model}
+        return any(
+            other is not own and not words.isdisjoint((other.name, str(other.slug)))
+            for other in self._slugs.values()
+        )
+
+    def _rename(self) -> None:
+        models = self.all()
+        self._names = {str(model.slug): model for model in models}
+        self._names |= {model.name: model for model in models}

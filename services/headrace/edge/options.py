@@ -2,9 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
+from headrace.edge.patience import DEFAULT, Keepalive, Patience, parse
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.names import Slug, model_name, slug, slug_of
 from headrace.protocol.requests import MAX_BODY_BYTES
@@ -34,6 +37,20 @@ class KeyOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     id: str
     digest: str
+    wait: Literal["hold", "fail"] | Annotated[float, Meta(gt=0)] | None = None
+    """How long its requests wait, unless they say so themselves (``x-headrace-wait``): ``hold`` up
+    to the deadline, ``fail`` not at all while no worker is ready, or a number of seconds. Unset is
+    like ``hold``, but does not wait for a model that has failed."""
+    keepalive: Keepalive = Keepalive.COMMENT
+    """What its streams are sent while they wait: ``comment``, ``chunk`` or ``off``."""
+
+    def __post_init__(self) -> None:
+        _ = self.patience
+
+    @property
+    def patience(self) -> Patience:
+        """What `wait` says."""
+        return DEFAULT if self.wait is None else parse(str(self.wait))
 
 
 class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -64,6 +81,9 @@ class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """How long a stream's status is held back, so that an early failure has a true status."""
     comment_seconds: float = 5.0
     """How often a waiting stream gets a comment."""
+    learn_seconds: float = 10.0
+    """For so long after the start a model that is not known may be one that its cluster has yet to
+    announce: clients are asked to come again, for a 404 they would take for the last word."""
     worker_silence_seconds: float = 15.0
     """A worker without a heartbeat for so long counts as lost."""
     drain_seconds: float = 30.0

@@ -7,19 +7,22 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.types import Receive, Scope, Send
 
+from headrace.edge.admission import lane_of
 from headrace.edge.dispatcher import Dispatcher
 from headrace.edge.http import respond, respond_error, respond_json
 from headrace.edge.keys import KeyRing
-from headrace.edge.models import Demand, Model, Models
+from headrace.edge.models import Model, Models
+from headrace.edge.queues import LISTED, LISTED_SECONDS
+from headrace.edge.wording import ModelFacts, QueueObject, model_facts, queue_object
 from headrace.protocol.errors import HeadraceError
 
 
 class ModelObject(msgspec.Struct):
-    """OpenAI's model object, with what Headrace knows of the model's demand beside it."""
+    """OpenAI's model object, with where Headrace's model stands beside it."""
 
     id: str
     created: int
-    headrace: Demand
+    headrace: ModelFacts
     object: str = "model"
     owned_by: str = "headrace"
 
@@ -31,48 +34,62 @@ class ModelPage(msgspec.Struct):
     object: str = "list"
 
 
-def model_object(model: Model, created: int, now: float) -> ModelObject:
-    """What clients are told of `model`."""
-    return ModelObject(id=model.name, created=created, headrace=model.demand(now))
+class _ModelPages:
+    """What the pages about models share."""
 
-
-class ModelList:
-    """``GET /v1/models``: every model, cold ones too."""
-
-    def __init__(self, keys: KeyRing, models: Models) -> None:
+    def __init__(self, keys: KeyRing, models: Models, dispatcher: Dispatcher) -> None:
         self._keys = keys
         self._models = models
+        self._live = dispatcher.live
+        self._queues = dispatcher.queues
+        self._time = asyncio.get_running_loop().time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
         try:
-            self._keys.authenticate(scope["headers"])
+            principal = self._keys.authenticate(scope["headers"])
+            lane = lane_of(self._live.in_flight(principal.tenant))
+            page = await self._page(scope, lane)
         except HeadraceError as error:
             await respond_error(send, error)
             return
-        now = asyncio.get_running_loop().time()
-        created = self._models.created
-        page = ModelPage([model_object(model, created, now) for model in self._models.all()])
         await respond_json(send, 200, page)
 
+    async def _page(self, scope: Scope, lane: str) -> object:
+        raise NotImplementedError
 
-class OneModel:
+    def _object(self, model: Model, lane: str) -> ModelObject:
+        standing = model.standing(self._time())
+        facts = model_facts(model, standing, self._queues.last(model.slug), lane)
+        return ModelObject(id=model.name, created=self._models.created, headrace=facts)
+
+
+class ModelList(_ModelPages):
+    """``GET /v1/models``: every model, cold ones too."""
+
+    async def _page(self, scope: Scope, lane: str) -> ModelPage:
+        models = self._models.all()
+        await self._queues.look([model.slug for model in models[:LISTED]], LISTED_SECONDS)
+        return ModelPage([self._object(model, lane) for model in models])
+
+
+class OneModel(_ModelPages):
     """``GET /v1/models/{id}``."""
 
-    def __init__(self, keys: KeyRing, models: Models) -> None:
-        self._keys = keys
-        self._models = models
+    async def _page(self, scope: Scope, lane: str) -> ModelObject:
+        model = self._models.find(scope["path_params"]["name"], self._time())
+        await self._queues.look([model.slug])
+        return self._object(model, lane)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve."""
-        try:
-            self._keys.authenticate(scope["headers"])
-            model = self._models.find(scope["path_params"]["name"])
-        except HeadraceError as error:
-            await respond_error(send, error)
-            return
-        now = asyncio.get_running_loop().time()
-        await respond_json(send, 200, model_object(model, self._models.created, now))
+
+class OneQueue(_ModelPages):
+    """``GET /v1/models/{id}/queue``: what one hears who would ask now."""
+
+    async def _page(self, scope: Scope, lane: str) -> QueueObject:
+        model = self._models.find(scope["path_params"]["name"], self._time())
+        await self._queues.look([model.slug])
+        standing = model.standing(self._time())
+        return queue_object(model, standing, self._queues.last(model.slug), lane)
 
 
 class Health:

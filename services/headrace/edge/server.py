@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -57,7 +58,7 @@ async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
     log = life.log.bind(edge=edge)
     registry = CollectorRegistry()
     metrics = EdgeMetrics(registry)
-    models = Models(options.models, created)
+    models = Models(options.models, created, math.inf if options.learn_seconds else 0.0)
     keys = KeyRing(apikeys.load_secret(Path(options.secret_file)), options.keys)
     bus = Bus(log, name=f"edge-{edge}", inbox=subjects.edge_inbox(edge))
     dispatcher = Dispatcher(edge, bus, models=models, options=options, metrics=metrics, log=log)

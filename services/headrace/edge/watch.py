@@ -6,6 +6,8 @@ from typing import Final
 from headrace.edge.answer import Phase
 from headrace.edge.live import LiveRequest
 from headrace.edge.options import EdgeOptions
+from headrace.edge.patience import Keepalive
+from headrace.protocol.plan import ModelPhase
 from headrace.runtime.jetstream import ACK_WAIT_SECONDS
 
 QUIET_SECONDS: Final = 3.0
@@ -31,10 +33,31 @@ class Due(Flag):
     """The client should see that it waits."""
     RELEASE = auto()
     """The HTTP status may be held back no longer."""
+    WAITED = auto()
+    """Its client does not want to wait any longer."""
+    NOT_READY = auto()
+    """Its client does not want to wait for a model without a worker."""
+    FAILED = auto()
+    """Its model has failed, and its client has not asked to wait all the same."""
+    REMOVED = auto()
+    """Its model has been taken away."""
 
 
-def due(request: LiveRequest, now: float, worker_heard: float, options: EdgeOptions) -> Due:
-    """What is due for `request`, whose worker was heard last at `worker_heard` (0: never)."""
+ENDS: Final = Due.DEADLINE | Due.WAITED | Due.NOT_READY | Due.FAILED | Due.REMOVED
+"""What ends a request."""
+
+
+def due(
+    request: LiveRequest,
+    now: float,
+    worker_heard: float,
+    options: EdgeOptions,
+    phase: ModelPhase | None = ModelPhase.READY,
+) -> Due:
+    """What is due for `request`, whose worker was heard last at `worker_heard` (0: never).
+
+    `phase` is its model's; None where the model has been removed.
+    """
     answer = request.answer
     if answer.phase is Phase.ENDED:
         return Due.NOTHING
@@ -46,12 +69,32 @@ def due(request: LiveRequest, now: float, worker_heard: float, options: EdgeOpti
             return Due.LOST
         if now - request.heard > QUIET_SECONDS and now - request.resumed > QUIET_SECONDS:
             what |= Due.RESUME
+    elif gone := _hopeless(request, now, phase):
+        return gone
     elif request.lost_at and now - request.lost_at > REDELIVERY_SECONDS:
         what |= Due.REPUBLISH
-    if request.stream:
-        waited = now - request.arrived
-        if request.held and waited > options.hold_seconds:
-            what |= Due.RELEASE | Due.COMMENT
-        elif now - max(request.heard, request.commented) > options.comment_seconds:
-            what |= Due.COMMENT
-    return what
+    return what | _keepalive(request, now, options)
+
+
+def _hopeless(request: LiveRequest, now: float, phase: ModelPhase | None) -> Due:
+    """Why a request that is queued need not wait on, if so."""
+    if phase is None:
+        return Due.REMOVED
+    patience = request.patience
+    if phase is ModelPhase.FAILED and not patience.stubborn:
+        return Due.FAILED
+    if request.started:
+        return Due.NOTHING  # it has waited already; its worker was lost
+    if not patience.seconds:
+        return Due.NOTHING if phase is ModelPhase.READY else Due.NOT_READY
+    return Due.WAITED if now - request.arrived > patience.seconds else Due.NOTHING
+
+
+def _keepalive(request: LiveRequest, now: float, options: EdgeOptions) -> Due:
+    """What a client that waits for its stream should see."""
+    if not request.stream or request.keepalive is Keepalive.OFF:
+        return Due.NOTHING
+    if request.held and now - request.arrived > options.hold_seconds:
+        return Due.RELEASE | Due.COMMENT
+    seen = max(request.heard, request.commented)
+    return Due.COMMENT if now - seen > options.comment_seconds else Due.NOTHING

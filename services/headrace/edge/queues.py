@@ -1,0 +1,131 @@
+"""What models' queues hold: asked once a second at most per model, however many requests wait."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from headrace.edge.answer import Phase
+from headrace.edge.live import LiveRequest, LiveTable
+from headrace.edge.position import position, rank
+from headrace.protocol.names import LANES, Slug
+from headrace.runtime.bus import BusError
+from headrace.runtime.engine import Lanes
+from headrace.runtime.jetstream import JetStream, JetStreamError
+
+LOOK_SECONDS: Final = 1.0
+
+PATIENCE_SECONDS: Final = 1.0
+"""A client that asks about a queue is not kept waiting for longer than this."""
+
+LISTED_SECONDS: Final = 5.0
+LISTED: Final = 64
+"""For the list of all models older numbers do, and of so many models at most they are asked."""
+
+WEIGHTS: Final = Lanes().weights
+"""As workers have them unless their model's file says otherwise, which an edge does not know."""
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """A model's queue when it was last looked at, lane by lane."""
+
+    at: float
+    pending: Mapping[str, int]
+    running: int
+    """Given out, and not done yet."""
+    delivered: Mapping[str, int]
+    """Given out since the queue was made."""
+
+    @property
+    def waiting(self) -> int:
+        """What all lanes hold."""
+        return sum(self.pending.values())
+
+
+class Queues:
+    """The queues of all models, as far as somebody wants to know."""
+
+    def __init__(self, jetstream: JetStream, live: LiveTable) -> None:
+        self._jetstream = jetstream
+        self._live = live
+        self._queues: dict[Slug, Queue] = {}
+        self._looking: dict[Slug, asyncio.Task[None]] = {}
+        self._time = asyncio.get_running_loop().time
+
+    def last(self, model: Slug) -> Queue | None:
+        """What the last look has found, if there was one."""
+        return self._queues.get(model)
+
+    async def look(self, models: Iterable[Slug], age: float = LOOK_SECONDS) -> None:
+        """See to it that what is known of `models` is not older than `age`, as far as can be."""
+        now = self._time()
+        stale = [
+            model
+            for model in models
+            if (known := self._queues.get(model)) is None or now - known.at > age
+        ]
+        tasks = [self._look(model) for model in stale]
+        if tasks:
+            await asyncio.wait(tasks, timeout=PATIENCE_SECONDS)
+
+    async def run(self) -> None:
+        """Follow the requests that wait, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for model in {request.model for request in self._live.all() if _waits(request)}:
+                self._look(model)
+
+    def forget(self, model: Slug) -> None:
+        """The model has left."""
+        self._queues.pop(model, None)
+
+    def _look(self, model: Slug) -> asyncio.Task[None]:
+        """Whoever asks meanwhile gets the same look."""
+        task = self._looking.get(model)
+        if task is None:
+            task = self._looking[model] = asyncio.create_task(self._ask(model))
+            task.add_done_callback(lambda _: self._looking.pop(model, None))
+        return task
+
+    async def _ask(self, model: Slug) -> None:
+        try:
+            infos = [await self._jetstream.consumer_info(model, lane) for lane in LANES]
+        except (JetStreamError, BusError):
+            return  # what was known stays, and grows old
+        before = self._queues.get(model)
+        now = Queue(
+            at=self._time(),
+            pending=dict(zip(LANES, (info.num_pending for info in infos), strict=True)),
+            running=sum(info.num_ack_pending for info in infos),
+            delivered=dict(
+                zip(LANES, (info.delivered.consumer_seq for info in infos), strict=True)
+            ),
+        )
+        self._queues[model] = now
+        self._place(model, before, now)
+
+    def _place(self, model: Slug, before: Queue | None, now: Queue) -> None:
+        """Tell every request of ours that waits for `model` where it stands."""
+        lanes: dict[str, list[LiveRequest]] = defaultdict(list)
+        for request in self._live.all():
+            if request.model == model and _waits(request):
+                lanes[request.lane].append(request)
+        for lane, waiting in lanes.items():
+            waiting.sort(key=lambda request: request.seq)
+            delivered = now.delivered[lane] - before.delivered[lane] if before else 0
+            for ahead, request in enumerate(waiting):
+                request.rank = rank(
+                    request.rank,
+                    pending=now.pending[lane],
+                    delivered=delivered,
+                    ahead=ahead,
+                    behind=len(waiting) - ahead - 1,
+                )
+                place = position(request.rank, lane, now.pending, WEIGHTS)
+                request.position = min(place, request.position or place)
+
+
+def _waits(request: LiveRequest) -> bool:
+    return bool(request.seq) and request.answer.phase is Phase.QUEUED
