@@ -82,7 +82,7 @@ def test_it_tells_what_programs_and_people_want_to_know(tmp_path: Path) -> None:
             assert stat.S_ISSOCK(Path(address.removeprefix("unix:")).stat().st_mode)
         open_to_others = [
             path for path in demo.folder.rglob("*")
-            if path.stat().st_mode & 0o077 and path.name not in {"clusters", "lock"}
+            if path.stat().st_mode & 0o077 and path.name != "demo.lock"
             and path.parent.name not in {"logs", "run"}
         ]  # fmt: skip
         demo.wait_for_line("Ctrl-C ends everything")
