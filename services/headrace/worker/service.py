@@ -68,7 +68,7 @@ class Worker:
         )
         self._registry = registry
         self._heartbeat = Heartbeat(self._shared)
-        self._reason = "stopped"
+        self._reason = "the worker failed"
 
     async def run(self, life: Lifecycle) -> int:
         """Serve until asked to stop; the exit code. Raises Fatal where the engine fails."""
@@ -80,6 +80,7 @@ class Worker:
             async with asyncio.TaskGroup() as tasks:
                 await self._work(life, tasks)
             graceful = True
+            self._reason = "stopped"
         except BaseExceptionGroup as group:
             # One reason is what the operator needs, and what the caller looks for.
             raise group.exceptions[0] from None
@@ -112,6 +113,7 @@ class Worker:
         except asyncio.CancelledError:
             # Told to stop at once: whoever waits still hears of it.
             intake.fail_all(Code.WORKER_DRAINED, DRAINED)
+            self._reason = "stopped at once"
             raise
         finally:
             for task in side:
