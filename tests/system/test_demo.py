@@ -169,6 +169,32 @@ def test_nothing_survives_even_a_killed_demo(tmp_path: Path) -> None:
             assert ask(again)
 
 
+def test_without_openssh_the_embedded_server_serves(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path; from headrace.cli.demo import ssh_server;"
+        "ssh_server.SSHD = Path('/no/sshd'); from headrace.cli.main import main; main()"
+    )
+    output = tmp_path / "output.txt"
+    argv = [sys.executable, "-c", program, "demo", "--dir", str(tmp_path / "demo")]
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [*argv, "--port", str(free_port()), *SIM], stdout=file, stderr=file, cwd=ROOT
+        )
+    demo = Demo(tmp_path / "demo", process, output)
+    try:
+        demo.wait_for_line("ready:")
+        assert ask(demo)
+        assert "there is no /no/sshd: an embedded SSH server serves" in demo.output()
+        pid = demo.kill("sshd")
+        deadline = time.monotonic() + 10
+        while demo.info()["pids"].get("sshd", pid) == pid or not answers(demo):
+            assert time.monotonic() < deadline, demo.output()
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
 def test_a_taken_port_is_told_in_a_sentence(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
