@@ -149,13 +149,20 @@ def test_each_signal_ends_it_soon_with_an_answer_under_way(
     assert gone(pids, 0)
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
-    with running(tmp_path, *SIM, **ENDLESS) as demo:
+def test_a_signal_told_twice_is_one_and_a_second_ends_it_at_once(tmp_path: Path) -> None:
+    with running(tmp_path, *SIM, **ENDLESS) as demo, client(demo) as api:
         pids = demo.info()["pids"]
+        stream = api.chat.completions.create(
+            model=demo.info()["model"], messages=QUESTION, stream=True
+        )
+        next(stream)  # the edge waits for it, to its deadline
+        for _ in range(2):
+            demo.process.send_signal(signal.SIGINT)
+        time.sleep(1.5)
+        assert demo.process.poll() is None
         demo.process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-        demo.process.send_signal(signal.SIGINT)
-        demo.process.wait(5)
+        assert demo.process.wait(2) == 1
+        stream.close()
     assert gone(pids, 0)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +9,7 @@ import click
 import msgspec
 import structlog
 
-from headrace.cli.demo import parts, ports, processes, site, ssh_server, story, workspace
+from headrace.cli.demo import parts, ports, processes, signals, site, ssh_server, story, workspace
 from headrace.cli.demo.engines import MODEL, Engine, table
 from headrace.cli.demo.keeper import Keeper
 from headrace.cli.demo.published import Info, Published
@@ -56,8 +55,7 @@ def serve(port: int, engine: str, workers: int, directory: Path) -> int:
 
 async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Screen) -> int:
     """Serve until told to stop; nothing of it survives."""
-    # A terminal that closes ends the demo as Ctrl-C does.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, life.stop, "SIGHUP")
+    signals.listen(life)
     processes.adopt_orphans()
     if not ports.is_free(settings.port):
         raise Fatal(
