@@ -17,7 +17,8 @@ from headrace.runtime.bus import Bus, BusError
 from headrace.runtime.jetstream import PROGRESS_SECONDS, JetStream
 from headrace.runtime.lifecycle import Fatal, Lifecycle
 from headrace.runtime.logging import Logger
-from headrace.worker.attempt import ENGINE_FAILED, Shared
+from headrace.worker.answer import ENGINE_FAILED
+from headrace.worker.attempt import Shared
 from headrace.worker.client import EngineClient
 from headrace.worker.control import Control
 from headrace.worker.engine import health
@@ -86,8 +87,8 @@ class Worker:
             raise group.exceptions[0] from None
         finally:
             self._heartbeat.enter(WorkerPhase.GONE, self._reason)
+            self._shared.client.close()
             await self._bus.close()
-            await self._shared.client.close()
             if graceful:
                 await self._engine.stop(self._options.engine.stop_seconds)
             else:
