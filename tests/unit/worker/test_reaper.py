@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-
 REAPER = [sys.executable, "-P", "-m", "headrace.worker.engine.reaper"]
 
 
