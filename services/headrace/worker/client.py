@@ -86,7 +86,7 @@ class Exchange(asyncio.Protocol):
         """Let the engine finish if it has said all; otherwise break off, and it stops its work."""
         if self._transport is None:
             return
-        if self._over:
+        if self._over and self._error is None:
             asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.abort)
         else:
             self.abort()
