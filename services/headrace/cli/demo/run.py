@@ -12,7 +12,7 @@ import structlog
 from headrace.cli.demo import parts, ports, processes, signals, site, ssh_server, story, workspace
 from headrace.cli.demo.engines import MODEL, Engine, table
 from headrace.cli.demo.keeper import Keeper
-from headrace.cli.demo.published import Info, Published
+from headrace.cli.demo.published import Info, Published, is_worker
 from headrace.cli.demo.screen import Screen, nearest
 from headrace.cli.demo.workspace import Workspace
 from headrace.cli.site import Site
@@ -106,15 +106,19 @@ def prepare(settings: Settings, place: Workspace, screen: Screen) -> tuple[Site,
 async def end(keepers: list[Keeper]) -> None:
     """End everything: what takes requests first, what carries them last."""
     edge, *rest = keepers
-    workers = [keeper for keeper in rest if keeper.part.name.startswith("worker-")]
+    workers = [keeper for keeper in rest if is_worker(keeper.part.name)]
     await edge.end()
     await asyncio.gather(*(worker.end() for worker in workers))
     for keeper in rest:
         await keeper.end()
 
 
+COLLECT_SECONDS: Final = 10.0
+"""Seldom, for it looks at every process of the machine."""
+
+
 async def collect(keepers: list[Keeper]) -> None:
     """Collect the orphans that we have adopted, when they have ended."""
     while True:
-        await asyncio.sleep(1)
+        await asyncio.sleep(COLLECT_SECONDS)
         processes.bury({keeper.pid for keeper in keepers})
