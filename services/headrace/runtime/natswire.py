@@ -1,7 +1,7 @@
 """NATS' client protocol as bytes: a parser for what the server sends, and what we send. No I/O.
 
 Source: https://docs.nats.io/reference/reference-protocols/nats-protocol. Why not a library: see
-``docs/adr/0006-our-own-nats-client.md``.
+``docs/adr/0008-our-own-nats-client.md``.
 """
 
 from collections.abc import Callable, Mapping
