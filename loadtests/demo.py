@@ -19,6 +19,9 @@ from loadtests.load.plans import Closed, Plan
 ROOT: Final = Path(__file__).resolve().parent.parent
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
+SLOTS: Final = 256
+"""The simulated engine's default."""
+
 _COMMAND: Final = "import sys; from headrace.cli.main import main; main()"
 
 
@@ -56,11 +59,18 @@ def running(delay_ms: float = 0.0, workers: int = 1) -> Iterator[Info]:
     # Not in the checkout: sockets want short paths, and another demo may run there.
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         where = Path(folder)
-        options = ["--dir", folder, "--port", str(_free_port()), "--workers", str(workers)]
+        options = ["--dir", str(where / "d"), "--port", str(_free_port())]
+        options += ["--workers", str(workers)]
         with (where / "output").open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _COMMAND, "demo", "--engine", "sim", *options],
-                env={**os.environ, "SIM_DELAY_MS": str(delay_ms), "PYTHONPATH": str(ROOT)},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(ROOT),
+                    "SIM_DELAY_MS": str(delay_ms),
+                    # The path is measured, not its queue: as many as the engine takes.
+                    "HEADRACE_WORKER__SLOTS": str(SLOTS),
+                },
                 stdout=output,
                 stderr=output,
             )
@@ -76,7 +86,7 @@ def running(delay_ms: float = 0.0, workers: int = 1) -> Iterator[Info]:
 
 
 def _info(process: "subprocess.Popen[bytes]", where: Path) -> Info:
-    path = where / "info.json"
+    path = where / "d" / "info.json"
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         if path.exists():

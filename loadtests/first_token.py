@@ -34,7 +34,10 @@ ROUNDS_PER_STREAM: Final = 8
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """First-token times in ms; `added` is through less direct, percentile by percentile."""
+    """First-token times in ms; `added` is through less direct, percentile by percentile.
+
+    Rates are of requests while so many streams are under way.
+    """
 
     streams: int
     requests: int
@@ -42,6 +45,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     through: Spread
     added_p50: float
     added_p99: float
+    direct_per_second: float
+    through_per_second: float
 
 
 class FirstToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,17 +64,20 @@ async def compare(direct: Plan, through: Plan, streams: int, turns: int) -> Comp
     """Ask both in turns. Raises RuntimeError for a wrong answer: then no time means anything."""
     both = Requester(direct), Requester(through, part=1)
     samples: tuple[list[Sample], list[Sample]] = ([], [])
+    seconds = [0.0, 0.0]
     count = 1 if streams == 1 else streams * ROUNDS_PER_STREAM
     warm_up = max(3, turns // 10)
     for turn in range(warm_up + turns):
-        for requester, kept, plan in zip(both, samples, (direct, through), strict=True):
+        for n, plan in enumerate((direct, through)):
             bounded = msgspec.structs.replace(plan, requests=count)
-            made = await closed(requester, bounded, streams, perf_counter(), count)
+            began = perf_counter()
+            made = await closed(both[n], bounded, streams, began, count)
             wrong = {sample.outcome for sample in made} - {"ok"}
             if wrong:
                 raise RuntimeError(f"answers from {plan.target} are wrong: {wrong}")
             if turn >= warm_up:
-                kept.extend(made)
+                samples[n].extend(made)
+                seconds[n] += perf_counter() - began
     for requester in both:
         requester.close()
     ours, theirs = (spread((sample.first_token for sample in kept), 1e3) for kept in samples)
@@ -80,6 +88,8 @@ async def compare(direct: Plan, through: Plan, streams: int, turns: int) -> Comp
         through=theirs,
         added_p50=theirs.p50 - ours.p50,
         added_p99=theirs.p99 - ours.p99,
+        direct_per_second=turns * count / seconds[0],
+        through_per_second=turns * count / seconds[1],
     )
 
 
@@ -107,15 +117,17 @@ def table(result: FirstToken) -> str:
     title = f"Time to the first token in ms, {result.tokens} tokens at {result.delay_ms:g} ms, "
     lines = [
         title + f"{result.cpus} processors (load before: {result.load_average:.1f})",
-        f"{'':>8} {'':>9} {'direct':^17} {'Headrace':^17} {'added':^17}",
-        f"{'streams':>8} {'requests':>9}" + f" {'median':>8} {'99 %':>8}" * 3,
+        f"{'':>8} {'':>9} {'direct':^17} {'Headrace':^17} {'added':^17} {'requests/s':^17}",
+        f"{'streams':>8} {'requests':>9}"
+        + f" {'median':>8} {'99 %':>8}" * 3
+        + f" {'direct':>8} {'Headrace':>8}",
     ]
     for row in result.comparisons:
         figures = [row.direct.p50, row.direct.p99, row.through.p50, row.through.p99]
         figures += [row.added_p50, row.added_p99]
-        lines.append(
-            f"{row.streams:>8} {row.requests:>9}" + "".join(f" {each:>8.2f}" for each in figures)
-        )
+        rates = f" {row.direct_per_second:>8.0f} {row.through_per_second:>8.0f}"
+        times = "".join(f" {each:>8.2f}" for each in figures)
+        lines.append(f"{row.streams:>8} {row.requests:>9}{times}{rates}")
     return "\n".join(lines)
 
 

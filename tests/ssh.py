@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import asyncssh
 import pytest
@@ -172,6 +172,11 @@ class SshServer:
     def log(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
+    def trust(self, port: int) -> None:
+        """Add `port`, which leads here as well, to the known hosts."""
+        with self.known_hosts.open("a") as file:
+            file.write(f"[127.0.0.1]:{port} {self.host_key.public}\n")
+
     def client(self, key: Key, *options: str, program: str = "ssh") -> list[str]:
         """The beginning of the command line of OpenSSH's `program` for this server and `key`."""
         port = "-P" if program in {"scp", "sftp"} else "-p"
@@ -196,7 +201,7 @@ class SshServer:
 class OpenSsh(SshServer):
     """OpenSSH's sshd, as it is installed."""
 
-    def __init__(self, folder: Path, settings: str, *lines: str) -> None:
+    def __init__(self, folder: Path, *lines: str, settings: str) -> None:
         super().__init__(folder, *lines)
         self._program = sshd()
         self.config = folder / "sshd_config"
@@ -233,13 +238,30 @@ def penalties() -> str:
 
 
 KINDS: dict[str, Callable[..., SshServer]] = {
-    "permissive": lambda folder, *lines: OpenSsh(folder, PERMISSIVE, *lines),
-    "locked": lambda folder, *lines: OpenSsh(folder, LOCKED, *lines),
+    "permissive": lambda folder, *lines: OpenSsh(folder, *lines, settings=PERMISSIVE),
+    "locked": lambda folder, *lines: OpenSsh(folder, *lines, settings=LOCKED),
     "embedded": EmbeddedSsh,
 }
 
-StartSsh = Callable[..., SshServer]
-"""Start a server on a folder and lines of authorized_keys; it ends with the test."""
+
+class StartSsh(Protocol):
+    """Start a server on a folder of its own and lines of authorized_keys; it ends with the test."""
+
+    def __call__(self, folder: Path, *lines: str) -> SshServer: ...
+
+
+@contextlib.contextmanager
+def starter(make: Callable[..., SshServer]) -> Iterator[StartSsh]:
+    """What starts servers that `make` makes."""
+    with contextlib.ExitStack() as servers:
+
+        def start(folder: Path, *lines: str) -> SshServer:
+            server = make(folder, *lines)
+            servers.callback(server.stop)
+            server.start()
+            return server
+
+        yield start
 
 
 @pytest.fixture(
@@ -251,12 +273,12 @@ StartSsh = Callable[..., SshServer]
 )
 def start_ssh(request: pytest.FixtureRequest) -> Iterator[StartSsh]:
     """Start a server of each kind: the test runs once with each."""
-    with contextlib.ExitStack() as servers:
+    with starter(KINDS[request.param]) as start:
+        yield start
 
-        def start(folder: Path, *lines: str) -> SshServer:
-            server = KINDS[request.param](folder, *lines)
-            servers.callback(server.stop)
-            server.start()
-            return server
 
+@pytest.fixture
+def start_sshd() -> Iterator[StartSsh]:
+    """Start OpenSSH with everything off, for a test that is marked `openssh`."""
+    with starter(KINDS["locked"]) as start:
         yield start

@@ -67,10 +67,10 @@ class Connection(asyncio.Protocol):
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         self._transport = None
         if self._done is not None and not self._done.done():
-            self._done.set_exception(exc if isinstance(exc, OSError) else Cut())
+            self._done.set_exception(Cut())
 
     def data_received(self, data: bytes) -> None:
         self._now = perf_counter()

@@ -49,12 +49,12 @@ class Requester:
             try:
                 async with asyncio.timeout(self._plan.timeout):
                     # Connecting counts: a client would wait for it too.
-                    connection = self._idle.pop() if self._idle else await connect(self._address)
+                    connection = self._kept() or await connect(self._address)
                     response = await connection.exchange(message)
             except TimeoutError:
                 response = "timeout"
-            except (OSError, Cut) as error:
-                response = "cut" if isinstance(error, Cut) else type(error).__name__
+            except (OSError, Cut):
+                response = "no connection" if connection is None else "cut"
             ended = perf_counter()
             if connection is not None:
                 if isinstance(response, Response) and connection.reusable:
@@ -75,6 +75,13 @@ class Requester:
         """Hang up the kept connections."""
         while self._idle:
             self._idle.pop().close()
+
+    def _kept(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:  # a server may hang up on an idle one
+                return connection
+        return None
 
     def _body(self) -> dict[str, Any]:
         self._count += 1

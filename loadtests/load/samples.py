@@ -10,7 +10,8 @@ import msgspec
 class Sample(msgspec.Struct, array_like=True, frozen=True):
     """One request. Times are in seconds, NaN for what never came and for `late` in a closed loop.
 
-    `outcome` is ``ok``, or such as ``status 503``, ``timeout``, ``cut``, ``wrong text``.
+    `outcome` is ``ok``, or ``no connection``, ``cut``, ``timeout``, ``status 503``, ``wrong text``
+    and the like.
     """
 
     outcome: str

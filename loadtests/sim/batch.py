@@ -77,7 +77,9 @@ class Batch:
         if self._die_after and self.generated >= self._die_after:
             os.kill(os.getpid(), signal.SIGKILL)
         self._stepping = False
-        self._next_step += self._delay
+        # Timers are coarse, so the pace is kept over the steps; but an engine that was stopped for
+        # long does not make up for it in a burst.
+        self._next_step = max(self._next_step, self._loop.time() - self._delay) + self._delay
         # A copy: a write that fails at once aborts its sequence under our hands.
         for sequence in list(self._running):
             before = sequence.left

@@ -223,5 +223,5 @@ async def test_tokens_come_at_their_pace(tmp_path: Path) -> None:
                 first = time.monotonic() - began
                 await response.read()
             total = time.monotonic() - began
-    assert first < 0.1
-    assert 0.19 <= total < 0.6
+    assert first < total / 2
+    assert 0.15 < total < 2

@@ -23,10 +23,16 @@ CIPHERS: Final = (
     "chacha20-poly1305@openssh.com",
     "aes256-ctr",
 )
-"""What we ask for, best first."""
+"""What we ask for, best first. Left to itself asyncssh asks for ChaCha20 first, which measured a
+third slower than AES-GCM in bulk and took 1.6 times its processor time for a small message."""
 
 WINDOW_BYTES: Final = 2 * 1024 * 1024
-PACKET_BYTES: Final = 64 * 1024
+"""What the cluster may send before we have taken it: the bound of a pipe whose hub is slow, and
+with the round trip the bound of its speed, 200 MB/s at 10 ms. On a short way 1 and 8 MiB measured
+the same."""
+
+PACKET_BYTES: Final = 32 * 1024
+"""sshd reads no more at a time from the gate. 64 and 256 KiB measured the same or slower."""
 
 COMMAND: Final = "headrace-gate"
 """What we ask for. The forced command of the key decides what runs, whatever is asked."""
@@ -79,11 +85,11 @@ def identity(cluster: Cluster) -> asyncssh.SSHKey:
     text = read_secret(cluster.key)
     try:
         return asyncssh.import_private_key(text)
-    except asyncssh.KeyEncryptionError as error:
-        reason = f"{cluster.key}: has a passphrase, which nobody is there to type"
-        raise ConfigError(reason) from error
-    except asyncssh.KeyImportError as error:
-        raise ConfigError(f"{cluster.key}: not a private key that SSH can use") from error
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise ConfigError(
+            f"{cluster.key}: not a private key that SSH can use without a passphrase, which nobody "
+            "is there to type"
+        ) from error
 
 
 def check(cluster: Cluster) -> None:

@@ -51,6 +51,9 @@ def install(
     for folder in folders:
         if not force and folder.exists() and any(folder.iterdir()):
             raise AlreadyThere(str(folder))
+    if not directory.exists():  # one that was there before may hold more than ours
+        private_directory(directory)
+    private_directory(directory / "clusters")
     for folder in folders:
         for each in (folder, folder / "keys", folder / "run"):
             private_directory(each)

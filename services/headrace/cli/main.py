@@ -11,7 +11,7 @@ GROUP_HELP = """\
 An always-on, OpenAI-compatible service on the batch hardware of a Slurm cluster.
 
 \b
-On the web machine run three daemons beside a stock nats-server (the "hub", the queue):
+On the web machine run two daemons beside a stock nats-server (the "hub", the queue):
   headrace-edge     the API: takes requests over HTTP, streams the answers back
   headrace-bridge   one SSH connection to each cluster; carries bytes, reads nothing
 On each cluster's service node:

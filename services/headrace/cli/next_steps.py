@@ -39,7 +39,8 @@ def _web(directory: Path, site: Site) -> str:
     hosts = "".join(_scan(directory, cluster) for cluster in missing)
     return f"""\
 On the web machine:
-  1. Copy {directory}/web/ there, and remove what is not needed on a machine from it.
+  1. Copy {directory}/web/ there. Keep {directory} in a safe place: it holds every machine's keys,
+     and a later `headrace init --force` needs them. No machine needs another one's folder.
   2. {"The host keys that you gave are in web/known_hosts." if not missing else hosts.strip()}
   3. Start, each under your service manager and in that folder:
        nats-server -c hub.conf

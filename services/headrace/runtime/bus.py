@@ -1,41 +1,34 @@
-"""The bus: the only place that imports a NATS client, so that another one can take its place.
+"""The bus: the only place that knows how NATS is spoken, so that another client can take its place.
 
-Callbacks are plain functions, called once per message with no task of their own: they must be
-quick and must not block. What they raise is logged and counted, and the bus goes on.
+Callbacks are plain functions, called as the bytes come in, with no queue and no task between: they
+must be quick and must not block. What they raise is logged and counted, and the bus goes on.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError, SlowConsumerError
-from nats.errors import TimeoutError as NatsTimeout
 
-from headrace.runtime.config import read_secret
+from headrace.runtime import natswire
+from headrace.runtime.config import ConfigError, read_secret
+from headrace.runtime.natsconnection import Connection, ConnectionFailed
+from headrace.runtime.natswire import Message
 
 if TYPE_CHECKING:
     from headrace.runtime.logging import Logger  # the command line needs options, and no logs
 
-PING_SECONDS: Final = 5
-"""A dead server is noticed after two unanswered pings."""
+__all__ = ["Bus", "BusError", "BusOptions", "BusTimeout", "Message", "NoResponders"]
 
+CONNECT_SECONDS: Final = 2.0
 RECONNECT_SECONDS: Final = 0.25
 
 PENDING_BYTES: Final = 8 * 1024 * 1024
 """What may wait to be sent, also while reconnecting; `publish` raises BusError beyond it."""
 
-SEND_OVERHEAD: Final = 512
-"""More than subjects and lengths add to a message in the client's buffer."""
-
-SUBSCRIPTION_BYTES: Final = 256 * 1024 * 1024
-SUBSCRIPTION_MESSAGES: Final = 1024 * 1024
-"""What may wait to be handled. Callbacks only sort messages, so this fills only in a long stall;
-what is dropped then is healed by sequence numbers."""
+DEFAULT_PORT: Final = 4222
 
 
 class BusOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -57,18 +50,6 @@ class NoResponders(BusError):
     """Nobody is there to answer."""
 
 
-class Message(Protocol):
-    """What a callback gets."""
-
-    subject: str
-    reply: str
-    data: bytes
-
-    @property
-    def headers(self) -> dict[str, str] | None:
-        """The message's headers."""
-
-
 Callback = Callable[[Message], None]
 
 
@@ -79,43 +60,43 @@ class Bus:
         self._log = log
         self._name = name
         self._inbox = inbox
-        self._client = Client()
+        self._connection: Connection | None = None
+        self._closed = False
+        self._seed: str | None = None
+        self._address = ("", 0)
+        self._subscriptions: dict[bytes, tuple[str, Callback]] = {}
+        self._replies = f"{inbox}.r."
+        self._asked: dict[str, asyncio.Future[Message]] = {}
+        self._number = 0
+        self._held: list[bytes] = []
+        self._held_bytes = 0
         self._reconnected: list[Callable[[], None]] = []
-        self.dropped = 0
-        """Messages that were dropped because callbacks were too slow."""
+        self._reconnecting: asyncio.Task[None] | None = None
         self.failed = 0
         """Callbacks that raised."""
 
     async def connect(self, options: BusOptions) -> None:
         """Connect, trying again until the server is there. Raises ConfigError for a bad seed."""
-        seed = read_secret(options.nkey_file) if options.nkey_file else None
-        await self._client.connect(
-            options.url,
-            name=self._name,
-            nkeys_seed_str=seed,
-            inbox_prefix=self._inbox,
-            error_cb=self._on_error,
-            disconnected_cb=self._on_disconnected,
-            reconnected_cb=self._on_reconnected,
-            allow_reconnect=True,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=RECONNECT_SECONDS,  # type: ignore[arg-type]  # it only sleeps for it
-            connect_timeout=2,
-            ping_interval=PING_SECONDS,
-            max_outstanding_pings=2,
-            pending_size=PENDING_BYTES,
-        )
+        self._seed = read_secret(options.nkey_file) if options.nkey_file else None
+        self._address = _address(options.url)
+        self._add(f"{self._replies}*", self._on_reply)
+        await self._open()
         self._log.info("bus_connected", address=options.url)
 
     @property
     def connected(self) -> bool:
         """Whether the server is there right now."""
-        return self._client.is_connected
+        return self._connection is not None
 
     @property
     def inbox(self) -> str:
         """The prefix below which this process may receive replies."""
         return self._inbox
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait to be sent. Who sends much should `flush` above some bound of its own."""
+        return self._held_bytes if self._connection is None else self._connection.waiting
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call `callback` whenever the connection has come back."""
@@ -123,56 +104,17 @@ class Bus:
 
     async def subscribe(self, subject: str, callback: Callback) -> None:
         """Call `callback` with every message of `subject`, for as long as the bus lives."""
-
-        async def deliver(message: Msg) -> None:
-            try:
-                callback(message)
-            except Exception as error:  # noqa: BLE001 - one bad message must not end the bus
-                self.failed += 1
-                self._log.error("callback_failed", exc_info=error)
-
-        await self._client.subscribe(
-            subject,
-            cb=deliver,
-            pending_msgs_limit=SUBSCRIPTION_MESSAGES,
-            pending_bytes_limit=SUBSCRIPTION_BYTES,
-        )
-
-    @property
-    def waiting(self) -> int:
-        """Bytes that wait to be sent. Who sends much should `flush` above some bound of its own."""
-        return self._client.pending_data_size
+        number = self._add(subject, callback)
+        if self._connection is not None:
+            self._connection.write(natswire.subscribe(subject, number))
 
     def send(self, subject: str, data: bytes, *, reply: str = "") -> None:
-        """Like `publish`, from code that cannot wait, such as a callback or a timer.
-
-        Raises BusError where the message can't even be buffered.
-        """
-        if self._client.pending_data_size + len(data) + SEND_OVERHEAD > PENDING_BYTES:
-            raise BusError("too much is waiting to be sent")
-        # The client's publish waits only where its buffer is full, so its first step is its last.
-        step = self._client.publish(subject, data, reply=reply)
-        try:
-            step.send(None)
-        except StopIteration:
-            return
-        except NatsError as error:
-            raise BusError(type(error).__name__) from error
-        step.close()
-
-    async def publish(
-        self,
-        subject: str,
-        data: bytes,
-        *,
-        reply: str = "",
-        headers: dict[str, str] | None = None,
-    ) -> None:
         """Send; at most once. Raises BusError where it can't even be buffered."""
-        try:
-            await self._client.publish(subject, data, reply=reply, headers=headers)
-        except NatsError as error:
-            raise BusError(type(error).__name__) from error
+        self._write(natswire.publish(subject, data, reply))
+
+    async def publish(self, subject: str, data: bytes, *, reply: str = "") -> None:
+        """As `send`, for who can wait."""
+        self._write(natswire.publish(subject, data, reply))
 
     async def request(
         self,
@@ -183,43 +125,140 @@ class Bus:
         headers: dict[str, str] | None = None,
     ) -> bytes:
         """Send and wait for the one answer. Raises NoResponders, BusTimeout or BusError."""
+        self._number += 1
+        token = str(self._number)
+        reply = self._replies + token
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._asked[token] = answer
         try:
-            answer = await self._client.request(subject, data, timeout=timeout, headers=headers)
-        except NoRespondersError as error:
-            raise NoResponders(subject) from error
-        except NatsTimeout as error:
-            raise BusTimeout(subject) from error
-        except NatsError as error:
-            raise BusError(type(error).__name__) from error
-        data_: bytes = answer.data
-        return data_
+            if headers:
+                self._write(natswire.publish_with_headers(subject, data, headers, reply))
+            else:
+                self._write(natswire.publish(subject, data, reply))
+            async with asyncio.timeout(timeout):
+                message = await answer
+        except TimeoutError:
+            raise BusTimeout(subject) from None
+        finally:
+            del self._asked[token]
+        if not message.data and (message.headers or {}).get("Status") == "503":
+            raise NoResponders(subject)
+        return message.data
 
     async def flush(self, timeout: float = 2.0) -> None:
-        """Wait until the server has got all that was published."""
+        """Wait until the server has got all that was published. Raises BusError."""
+        if self._connection is None:
+            raise BusError("not connected")
         try:
-            await self._client.flush(timeout=int(timeout) or 1)
-        except NatsError as error:
-            raise BusError(type(error).__name__) from error
+            await asyncio.wait_for(self._connection.pong(), timeout)
+        except TimeoutError:
+            raise BusTimeout("flush") from None
+        except ConnectionFailed as error:
+            raise BusError(str(error)) from error
 
     async def close(self) -> None:
         """Send what waits, then close; also where it never connected."""
-        if self._client.connected_url is None and not self._client.is_reconnecting:
-            return  # the client asserts what only a connection sets up
-        # The server may be gone first; there is nothing left to save then.
-        with contextlib.suppress(NatsError, TimeoutError, OSError):
-            await asyncio.wait_for(self._client.close(), 2.0)
+        self._closed = True
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+        if self._connection is not None:
+            with contextlib.suppress(BusError):  # the server may be gone first
+                await self.flush()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
-    async def _on_error(self, error: Exception) -> None:
-        if isinstance(error, SlowConsumerError):
-            self.dropped += 1
+    # --- inside -------------------------------------------------------------------------------
+
+    def _add(self, subject: str, callback: Callback) -> bytes:
+        number = b"%d" % (len(self._subscriptions) + 1)
+        self._subscriptions[number] = (subject, callback)
+        return number
+
+    def _write(self, data: bytes) -> None:
+        if self.waiting + len(data) > PENDING_BYTES:
+            raise BusError("too much is waiting to be sent")
+        connection = self._connection
+        if connection is not None:
+            if len(data) > connection.info.max_payload:
+                raise BusError("the message is larger than the server allows")
+            connection.write(data)
+        elif self._closed:
+            raise BusError("closed")
+        else:
+            self._held.append(data)
+            self._held_bytes += len(data)
+
+    async def _open(self) -> None:
+        """Connect, however often it takes, and subscribe to everything again."""
+        loop = asyncio.get_running_loop()
+        told = ""
+        while True:
+            connection = Connection(
+                self._on_message, self._on_lost, self._on_refusal, name=self._name, seed=self._seed
+            )
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await loop.create_connection(lambda: connection, *self._address)  # noqa: B023
+                await connection.ready()
+            except (OSError, TimeoutError, ConnectionFailed) as error:
+                reason = str(error) if isinstance(error, ConnectionFailed) else type(error).__name__
+                if reason != told:
+                    self._log.warning("bus_unreachable", reason=reason)
+                    told = reason
+                await asyncio.sleep(RECONNECT_SECONDS)
+                continue
+            for number, (subject, _) in self._subscriptions.items():
+                connection.write(natswire.subscribe(subject, number))
+            for data in self._held:
+                connection.write(data)
+            self._held.clear()
+            self._held_bytes = 0
+            self._connection = connection
             return
-        # The text of a server's error names a subject at most, but a subject may hold a request id.
-        self._log.warning("bus_error", error=type(error).__name__)
 
-    async def _on_disconnected(self) -> None:
-        self._log.warning("bus_disconnected")
-
-    async def _on_reconnected(self) -> None:
+    async def _come_back(self) -> None:
+        await self._open()
         self._log.info("bus_reconnected")
         for callback in self._reconnected:
             callback()
+
+    def _on_message(self, number: bytes, message: Message) -> None:
+        subscription = self._subscriptions.get(number)
+        if subscription is None:
+            return
+        try:
+            subscription[1](message)
+        except Exception as error:  # noqa: BLE001 - one bad message must not end the bus
+            self.failed += 1
+            self._log.error("callback_failed", exc_info=error)
+
+    def _on_reply(self, message: Message) -> None:
+        answer = self._asked.get(message.subject.removeprefix(self._replies))
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    def _on_lost(self, reason: str) -> None:
+        lost, self._connection = self._connection, None
+        if self._closed:
+            return
+        self._log.warning("bus_disconnected", reason=reason)
+        if lost is not None:
+            self._held = lost.unsent()
+            self._held_bytes = sum(map(len, self._held))
+        self._reconnecting = asyncio.create_task(self._come_back(), name="bus-reconnect")
+
+    def _on_refusal(self, reason: str) -> None:
+        self._log.warning("bus_refused", reason=reason)
+
+
+def _address(url: str) -> tuple[str, int]:
+    """Host and port of ``nats://host:port``. Raises ConfigError."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or DEFAULT_PORT
+    except ValueError as error:
+        raise ConfigError(f"bus.url: {error}") from error
+    if parts.scheme != "nats" or not parts.hostname:
+        raise ConfigError("bus.url: must be like nats://127.0.0.1:4222")
+    return parts.hostname, port

@@ -6,8 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-import aiohttp
-
 from headrace.protocol import codec, subjects
 from headrace.protocol.endpoints import ENGINE_PATHS
 from headrace.protocol.errors import Code, HeadraceError
@@ -16,21 +14,16 @@ from headrace.protocol.names import ProcessId, RequestId
 from headrace.protocol.requests import Request
 from headrace.runtime.bus import Bus, BusError
 from headrace.runtime.logging import Logger
-from headrace.worker import body, sse
-from headrace.worker.batch import Batcher
+from headrace.worker import body
+from headrace.worker.answer import ENGINE_FAILED, Answer
 from headrace.worker.client import EngineClient
 from headrace.worker.metrics import Metrics
 from headrace.worker.options import WorkerOptions
 from headrace.worker.outbox import Outbox
 from headrace.worker.replay import Replay
 
-PIECE_BYTES: Final = 512 * 1024
-"""A whole answer travels in frames of this size: far below the bus's limit, cheap to repeat."""
-
 HIGH_WATER_BYTES: Final = 2 * 1024 * 1024
 """When so much waits to be sent, answers are read no faster than the bus takes them."""
-
-ENGINE_FAILED: Final = "The model's engine failed before the answer was complete."
 
 
 @dataclass(frozen=True)
@@ -68,6 +61,7 @@ class Attempt:
         self._bytes = 0
         self._began = 0.0
         self._first_byte = 0.0
+        self._chunked = False
         self._usage = Usage()
         self._stop: Fail | Code | None = None
         self._task: asyncio.Task[None] | None = None
@@ -113,8 +107,6 @@ class Attempt:
                 raise
         except HeadraceError as error:
             self._fail(error.code, error.message, retryable=error.retryable)
-        except aiohttp.ClientError:  # before TimeoutError: some of these are both
-            self._fail(Code.ENGINE_FAILED, ENGINE_FAILED, retryable=True)
         except TimeoutError:
             self._fail(Code.DEADLINE_EXCEEDED, "The answer took too long.", retryable=False)
         except OSError:
@@ -126,77 +118,61 @@ class Attempt:
             self.conclude()
 
     async def _serve(self) -> None:
-        request = self.request
+        request, shared = self.request, self._shared
         made = body.rewrite(
             request.body,
-            name=self._shared.options.model_name,
+            name=shared.options.model_name,
             endpoint=request.endpoint,
             stream=request.stream,
         )
-        async with self._shared.client.post(ENGINE_PATHS[request.endpoint], made.data) as answer:
-            media = answer.headers.get("Content-Type", "application/json")
-            if answer.status < 400 and media.startswith("text/event-stream"):
-                self._emit(Head(self.number, self._next(), answer.status, media))
-                await self._stream(answer, keep_usage=made.wants_usage)
-            else:
-                await self._whole(answer, media)
-        self._end(answer.status)
-
-    async def _stream(self, answer: aiohttp.ClientResponse, *, keep_usage: bool) -> None:
-        splitter = sse.Splitter(self._shared.options.limits.event_bytes)
-        usage = sse.UsageReader(keep=keep_usage)
-        batcher = Batcher(self._shared.options.limits.batch_seconds, self._emit_chunk)
+        answer = Answer(shared.options.limits, self, keep_usage=made.wants_usage)
+        exchange = await shared.client.post(ENGINE_PATHS[request.endpoint], made.data, answer)
         try:
-            while data := await answer.content.readany():
-                events = splitter.feed(data)
-                if not events:
-                    continue
-                done = sse.is_done(events)
-                if passed := usage.read(events):
-                    batcher.add(passed)
-                if done:
-                    batcher.flush()
-                    self._usage = usage.usage
-                    return
-                if self._shared.outbox.size > HIGH_WATER_BYTES:
-                    await self._let_the_bus_catch_up()
-            batcher.flush()
-        finally:
-            batcher.drop()
-        raise HeadraceError(Code.ENGINE_FAILED, ENGINE_FAILED)
-
-    async def _whole(self, answer: aiohttp.ClientResponse, media: str) -> None:
-        limit = self._shared.options.limits.answer_bytes
-        data = bytearray()
-        while piece := await answer.content.readany():
-            if not data:
-                self._first_byte = self._elapsed()
-            data += piece
-            if len(data) > limit:
-                raise HeadraceError(Code.RESPONSE_TOO_LARGE, "The model's answer is too large.")
-        if answer.status < 400:
-            self._usage = sse.usage_of(bytes(data))
-        self._emit(Head(self.number, self._next(), answer.status, media))
-        view = memoryview(data)
-        for start in range(0, len(view), PIECE_BYTES):
-            self._emit_chunk(bytes(view[start : start + PIECE_BYTES]))
-            if self._shared.outbox.size > HIGH_WATER_BYTES:
+            while not await exchange.complete():
                 await self._let_the_bus_catch_up()
+                exchange.resume()
+            for piece in answer.rest():
+                self.chunk(piece)
+                if self.congested:
+                    await self._let_the_bus_catch_up()
+        finally:
+            answer.drop()
+            exchange.close()
+        self._usage = answer.usage
+        timings = Timings(self._first_byte, self._elapsed())
+        self._emit(End(self.number, self._next(), self._usage, timings))
+        self.outcome = "ok" if answer.status < 400 else "engine_refused"
+
+    # answer.Output
+
+    def head(self, status: int, media: str) -> None:
+        """Tell the engine's status and media type."""
+        self._emit(Head(self.number, self._next(), status, media))
+
+    def chunk(self, data: bytes) -> None:
+        """Send a piece of the body: the first at once."""
+        frame = codec.encode(Chunk(self.number, self._next(), data))
+        self._keep(frame)
+        if self._chunked:
+            self._shared.outbox.soon(self._subject, frame)
+        else:
+            self._chunked = True
+            self._shared.outbox.now(self._subject, frame)
+
+    def began(self) -> None:
+        """Note when the first byte came."""
+        if not self._first_byte:
+            self._first_byte = self._elapsed()
+
+    @property
+    def congested(self) -> bool:
+        """Whether more waits to be sent than should."""
+        return self._shared.outbox.size > HIGH_WATER_BYTES
 
     async def _let_the_bus_catch_up(self) -> None:
         self._shared.outbox.flush()
         with suppress(BusError):  # what can't be sent is kept, and resumed
             await self._shared.bus.flush()
-
-    def _emit_chunk(self, data: bytes) -> None:
-        frame = codec.encode(Chunk(self.number, self._next(), data))
-        if not self._first_byte:
-            self._first_byte = self._elapsed()
-            self._keep(frame)
-            self._shared.outbox.now(self._subject, frame)
-            return
-        self._keep(frame)
-        self._shared.outbox.soon(self._subject, frame)
 
     def _emit(self, frame: Frame) -> None:
         data = codec.encode(frame)
@@ -206,11 +182,6 @@ class Attempt:
     def _keep(self, frame: bytes) -> None:
         self._bytes += len(frame)
         self._shared.replay.add(self.request.id, frame)
-
-    def _end(self, status: int) -> None:
-        timings = Timings(self._first_byte, self._elapsed())
-        self._emit(End(self.number, self._next(), self._usage, timings))
-        self.outcome = "ok" if status < 400 else "engine_refused"
 
     def _fail(self, code: Code, message: str, *, retryable: bool) -> None:
         self._emit(Fail(self.number, self._next(), code, message, retryable))

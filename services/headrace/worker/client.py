@@ -1,68 +1,237 @@
-"""HTTP to the engine over its Unix socket."""
+"""HTTP to the engine over its Unix socket, as callbacks: no task is woken per token.
 
-from contextlib import AbstractAsyncContextManager
+A connection per request: to close it is to cancel the request. Chunked bodies, bodies with a
+length, and bodies that end with the connection are understood; nothing is decompressed.
+"""
+
+import asyncio
+from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, cast
 
-import aiohttp
+import httptools
 
 CONNECT_SECONDS: Final = 10.0
 """A Unix socket answers at once unless the engine's backlog is full."""
 
-READ_BYTES: Final = 256 * 1024
-"""What is read ahead of a slow bus, per request; beyond it the engine feels the pressure."""
+MAX_HEADER_BYTES: Final = 64 * 1024
+"""Far more than any engine sends."""
 
-JSON_HEADERS: Final = {
-    "Content-Type": "application/json",
-    # Bytes are forwarded as they come; a compressed stream could not be cut into events.
-    "Accept-Encoding": "identity",
-}
+LINGER_SECONDS: Final = 1.0
+"""An engine whose answer has ended may need a moment to end its response, too."""
 
-Errors: Final = (aiohttp.ClientError, OSError, TimeoutError)
-"""What asking the engine may raise."""
+# Bytes are forwarded as they come: a compressed stream could not be cut into events.
+_COMMON: Final = "Accept-Encoding: identity\r\nConnection: close\r\n\r\n"
+
+
+class Flow(Enum):
+    """What an exchange does after a piece of the body."""
+
+    GO = "go on"
+    PAUSE = "read no more until `resume`"
+    STOP = "the answer is complete"
+
+
+class Sink(Protocol):
+    """Takes an answer as it comes. What it raises ends the exchange, and is raised there."""
+
+    def head(self, status: int, media: str) -> None:
+        """The headers are there."""
+
+    def body(self, data: bytes) -> Flow:
+        """A piece of the body is there."""
+
+
+class EngineError(OSError):
+    """The engine could not be reached, broke off, or does not speak HTTP."""
+
+
+class Exchange(asyncio.Protocol):
+    """One request and its answer, on a connection of its own."""
+
+    def __init__(self, sink: Sink, open_: "set[Exchange]") -> None:
+        self._sink = sink
+        self._open = open_
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._over = False
+        self._error: Exception | None = None
+        self._paused = False
+        self._begun = False
+        self._delimited = False
+        self._media = "application/json"
+        self._header_bytes = 0
+
+    async def complete(self) -> bool:
+        """Wait for the end of the answer: True. False where the sink asked for a pause.
+
+        Raises EngineError, and whatever the sink has raised.
+        """
+        while True:
+            if self._error is not None:
+                raise self._error
+            if self._over or self._paused:
+                return self._over
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Let the engine finish if it has said all; otherwise break off, and it stops its work."""
+        if self._transport is None:
+            return
+        if self._over and self._error is None:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.abort)
+        else:
+            self.abort()
+
+    def abort(self) -> None:
+        """Break off, whatever the state."""
+        self._over = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._open.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            self._end(cause if isinstance(cause, Exception) else error)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._end(EngineError("the engine does not speak HTTP"))
+        if not self._begun:
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES:
+                self._end(EngineError("the engine sends headers without end"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._open.discard(self)
+        # A body without a length ends with the connection; any other is broken off.
+        whole = self._begun and not self._delimited and exc is None
+        self._end(None if whole else EngineError("the engine broke off"))
+
+    # httptools' callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        key = name.lower()
+        if key == b"content-type":
+            self._media = value.decode("latin-1")
+        elif key in (b"content-length", b"transfer-encoding"):
+            self._delimited = True
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        self._begun = status >= 200  # those below only announce another answer
+        if self._begun and not self._over:
+            self._sink.head(status, self._media)
+
+    def on_body(self, data: bytes) -> None:
+        if self._over:
+            return
+        flow = self._sink.body(data)
+        if flow is Flow.STOP:
+            self._end(None)
+        elif flow is Flow.PAUSE and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+            self._wake()
+
+    def on_message_complete(self) -> None:
+        if self._begun:
+            self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
+        if not self._over:
+            self._over = True
+            self._error = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class EngineClient:
-    """Asks the engine. A connection per request: to close it is to cancel the request."""
+    """Asks the engine."""
 
     def __init__(self, socket: Path) -> None:
-        self._session = aiohttp.ClientSession(
-            "http://engine",
-            connector=aiohttp.UnixConnector(str(socket), force_close=True, limit=0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            read_bufsize=READ_BYTES,
-            max_line_size=64 * 1024,
-            max_field_size=64 * 1024,
-        )
+        self._socket = str(socket)
+        self._open: set[Exchange] = set()
 
-    def post(self, path: str, body: bytes) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Send a request; leaving the context before the answer's end makes the engine abort."""
-        return self._session.post(path, data=body, headers=JSON_HEADERS, allow_redirects=False)
+    def close(self) -> None:
+        """Break off every exchange that is left."""
+        for exchange in list(self._open):
+            exchange.abort()
+
+    async def post(self, path: str, body: bytes, sink: Sink) -> Exchange:
+        """Send JSON; the answer goes to `sink`. Close the exchange in the end. Raises OSError."""
+        return await self._send(_post(path, body), sink)
 
     async def healthy(self, path: str, seconds: float) -> bool:
         """Whether a health check is answered with 200 in time."""
-        timeout = aiohttp.ClientTimeout(total=seconds)
-        try:
-            async with self._session.get(path, timeout=timeout, allow_redirects=False) as answer:
-                return answer.status == 200
-        except Errors:
-            return False
+        head = f"GET {path} HTTP/1.1\r\nHost: engine\r\n{_COMMON}"
+        return await self._status(head.encode(), seconds) == 200
 
     async def ask(self, path: str, body: bytes, seconds: float) -> int:
         """Send a request and throw its answer away; the status, or 0 where there was none."""
-        timeout = aiohttp.ClientTimeout(total=seconds)
-        try:
-            async with self._session.post(
-                path, data=body, headers=JSON_HEADERS, timeout=timeout, allow_redirects=False
-            ) as answer:
-                async for _ in answer.content.iter_any():
-                    pass
-                return answer.status
-        except Errors:
-            return 0
+        return await self._status(_post(path, body), seconds)
 
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._session.close()
+    async def _status(self, request: bytes, seconds: float) -> int:
+        seen = _Status()
+        try:
+            async with asyncio.timeout(seconds):
+                exchange = await self._send(request, seen)
+                try:
+                    await exchange.complete()
+                finally:
+                    exchange.close()
+        except (OSError, TimeoutError):
+            return 0
+        return seen.status
+
+    async def _send(self, request: bytes, sink: Sink) -> Exchange:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                transport, exchange = await loop.create_unix_connection(
+                    lambda: Exchange(sink, self._open), self._socket
+                )
+        except TimeoutError as error:
+            raise EngineError("the engine accepts no connection") from error
+        transport.write(request)
+        return exchange
+
+
+def _post(path: str, body: bytes) -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n{_COMMON}"
+    )
+    return head.encode() + body
+
+
+class _Status:
+    """Keeps the status, and throws the body away."""
+
+    def __init__(self) -> None:
+        self.status = 0
+
+    def head(self, status: int, media: str) -> None:  # noqa: ARG002
+        self.status = status
+
+    def body(self, data: bytes) -> Flow:  # noqa: ARG002
+        return Flow.GO

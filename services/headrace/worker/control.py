@@ -49,6 +49,8 @@ class Control:
             # Never silence: the edge must know that no frame will come.
             fail = Fail(told.attempt, told.next_seq, Code.WORKER_LOST, LOST, retryable=True)
             frames = [codec.encode(fail)]
+        if not frames:
+            return  # nothing is missing, the engine is slow: heartbeats tell that we live
         self._shared.log.info(
             "resumed", request=told.request, attempt=told.attempt, seq=told.next_seq,
             frames=len(frames),

@@ -99,8 +99,8 @@ class Puller:
                 break
             if busy + self._batches() < self._slots:
                 pulls.append(self._ask(lane, 1, now, standing=True))
-            elif had_room and now - lane.told_at >= STALE_SECONDS:
-                # The last slots went to lanes with a backlog. Look into the others too, or a
+            elif had_room and not lane.backlog and now - lane.told_at >= STALE_SECONDS:
+                # The last slots went to lanes with a backlog. Look into the empty ones too, or a
                 # request in a higher lane would not be seen for as long as the backlog lasts.
                 pulls.append(self._ask(lane, 1, now, standing=False))
         return pulls

@@ -17,7 +17,8 @@ from headrace.runtime.bus import Bus, BusError
 from headrace.runtime.jetstream import PROGRESS_SECONDS, JetStream
 from headrace.runtime.lifecycle import Fatal, Lifecycle
 from headrace.runtime.logging import Logger
-from headrace.worker.attempt import ENGINE_FAILED, Shared
+from headrace.worker.answer import ENGINE_FAILED
+from headrace.worker.attempt import Shared
 from headrace.worker.client import EngineClient
 from headrace.worker.control import Control
 from headrace.worker.engine import health
@@ -68,7 +69,7 @@ class Worker:
         )
         self._registry = registry
         self._heartbeat = Heartbeat(self._shared)
-        self._reason = "stopped"
+        self._reason = "the worker failed"
 
     async def run(self, life: Lifecycle) -> int:
         """Serve until asked to stop; the exit code. Raises Fatal where the engine fails."""
@@ -80,13 +81,14 @@ class Worker:
             async with asyncio.TaskGroup() as tasks:
                 await self._work(life, tasks)
             graceful = True
+            self._reason = "stopped"
         except BaseExceptionGroup as group:
             # One reason is what the operator needs, and what the caller looks for.
             raise group.exceptions[0] from None
         finally:
             self._heartbeat.enter(WorkerPhase.GONE, self._reason)
+            self._shared.client.close()
             await self._bus.close()
-            await self._shared.client.close()
             if graceful:
                 await self._engine.stop(self._options.engine.stop_seconds)
             else:
@@ -112,6 +114,7 @@ class Worker:
         except asyncio.CancelledError:
             # Told to stop at once: whoever waits still hears of it.
             intake.fail_all(Code.WORKER_DRAINED, DRAINED)
+            self._reason = "stopped at once"
             raise
         finally:
             for task in side:

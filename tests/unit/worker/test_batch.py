@@ -74,3 +74,11 @@ async def test_the_order_holds(batcher: Batcher, sent: list[bytes]) -> None:
     batcher.flush()
     assert b"".join(sent) == b"".join(b"%d " % number for number in range(200))
     assert len(sent) < 20
+
+
+async def test_a_late_timer_is_not_overtaken(batcher: Batcher, sent: list[bytes]) -> None:
+    batcher.add(b"a")
+    batcher._due = 0.0  # as if the timer had been due for long, in a busy event loop
+    batcher.add(b"b")
+    batcher.flush()
+    assert b"".join(sent) == b"ab"

@@ -92,6 +92,16 @@ def test_a_backlog_does_not_hide_a_lane_that_was_empty() -> None:
     assert all(pull.expires == 0 for pull in later), "a look, not a wait: the slot is taken"
 
 
+def test_a_lane_with_a_backlog_gets_its_share_and_no_more() -> None:
+    puller = Puller(1, WEIGHTS)
+    puller.plan(0, 0.0)
+    for lane in WEIGHTS:
+        puller.delivered(lane, 1000, 0.0)
+    for turn in range(1, 14):
+        (pull,) = puller.plan(0, turn * 2 * STALE_SECONDS)
+        puller.delivered(pull.lane, 1000 - turn, turn * 2 * STALE_SECONDS)
+
+
 def test_an_empty_answer_ends_the_backlog() -> None:
     puller = Puller(4, WEIGHTS)
     puller.plan(0, 0.0)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Final
 from headrace.cli.demo import leash
 
 PR_SET_CHILD_SUBREAPER: Final = 36
+
+KILL_SECONDS: Final = 5.0
+"""What has not died of SIGKILL by then hangs in the kernel, and waiting longer is no help."""
 
 
 def adopt_orphans() -> None:
@@ -87,11 +91,10 @@ def bury(known: set[int]) -> None:
 
 def kill_descendants() -> None:
     """End everything below this process, now: whose parent dies becomes our child, and is next."""
-    while left := descendants(os.getpid()):
+    deadline = time.monotonic() + KILL_SECONDS
+    while (left := descendants(os.getpid())) and time.monotonic() < deadline:
         for pid in left:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        for pid, state in list(children(os.getpid())):
-            if state == "Z":
-                with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.01)
+        bury(set())

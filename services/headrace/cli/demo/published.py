@@ -27,6 +27,11 @@ class Info(msgspec.Struct, frozen=True):
     """Where each worker's engine listens: ``unix:PATH``."""
 
 
+def is_worker(name: str) -> bool:
+    """Whether this is the name of a worker, which has an engine."""
+    return name.startswith("worker-")
+
+
 class Published:
     """Keeps the file true while parts end and come again. It appears with the first `show`."""
 
@@ -34,6 +39,7 @@ class Published:
         self._path = path
         self._info = info
         self._keepers = keepers
+        self._names = {keeper.part.name for keeper in keepers}
         self._shown = False
 
     def show(self) -> Info:
@@ -46,16 +52,25 @@ class Published:
         """Write the file again whenever something has changed."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if self._shown and (current := self._current()) != self._info:
+            if self._shown and not self._is_true() and (current := self._current()) != self._info:
                 self._write(current)
 
+    def _is_true(self) -> bool:
+        """Whether what was written holds. Cheap, unlike looking for engines in all of /proc."""
+        parts = {name: pid for name, pid in self._info.pids.items() if name in self._names}
+        every = set(parts) == self._names
+        found = len(self._info.engines) == sum(is_worker(name) for name in self._names)
+        return every and found and parts == self._parts()
+
+    def _parts(self) -> dict[str, int]:
+        return {keeper.part.name: keeper.pid for keeper in self._keepers if keeper.pid}
+
     def _current(self) -> Info:
-        pids = {keeper.part.name: keeper.pid for keeper in self._keepers if keeper.pid}
+        pids = self._parts()
         engines = {}
         for name, worker in list(pids.items()):
-            if not name.startswith("worker-"):
-                continue
-            engine = engine_watch.find(worker)
+            # A worker ends with its engine, so an engine is looked for once per worker.
+            engine = engine_watch.find(worker) if is_worker(name) else None
             if engine is not None:
                 pids[name.replace("worker", "engine")], engines[name] = engine
         return msgspec.structs.replace(self._info, pids=pids, engines=engines)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 from typing import Final
 
@@ -10,10 +9,10 @@ import click
 import msgspec
 import structlog
 
-from headrace.cli.demo import parts, ports, processes, site, ssh_server, story, workspace
+from headrace.cli.demo import parts, ports, processes, signals, site, ssh_server, story, workspace
 from headrace.cli.demo.engines import MODEL, Engine, table
 from headrace.cli.demo.keeper import Keeper
-from headrace.cli.demo.published import Info, Published
+from headrace.cli.demo.published import Info, Published, is_worker
 from headrace.cli.demo.screen import Screen, nearest
 from headrace.cli.demo.workspace import Workspace
 from headrace.cli.site import Site
@@ -56,8 +55,7 @@ def serve(port: int, engine: str, workers: int, directory: Path) -> int:
 
 async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Screen) -> int:
     """Serve until told to stop; nothing of it survives."""
-    # A terminal that closes ends the demo as Ctrl-C does.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, life.stop, "SIGHUP")
+    signals.listen(life)
     processes.adopt_orphans()
     if not ports.is_free(settings.port):
         raise Fatal(
@@ -108,15 +106,19 @@ def prepare(settings: Settings, place: Workspace, screen: Screen) -> tuple[Site,
 async def end(keepers: list[Keeper]) -> None:
     """End everything: what takes requests first, what carries them last."""
     edge, *rest = keepers
-    workers = [keeper for keeper in rest if keeper.part.name.startswith("worker-")]
+    workers = [keeper for keeper in rest if is_worker(keeper.part.name)]
     await edge.end()
     await asyncio.gather(*(worker.end() for worker in workers))
     for keeper in rest:
         await keeper.end()
 
 
+COLLECT_SECONDS: Final = 10.0
+"""Seldom, for it looks at every process of the machine."""
+
+
 async def collect(keepers: list[Keeper]) -> None:
     """Collect the orphans that we have adopted, when they have ended."""
     while True:
-        await asyncio.sleep(1)
+        await asyncio.sleep(COLLECT_SECONDS)
         processes.bury({keeper.pid for keeper in keepers})

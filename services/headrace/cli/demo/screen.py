@@ -47,7 +47,8 @@ class Screen:
         table.add_column("log", style="dim", overflow="fold")
         for keeper in keepers:
             part = keeper.part
-            address = engines.get(part.name, part.address)
+            engine = engines.get(part.name, "").removeprefix("unix:")
+            address = f"unix:{nearest(Path(engine))}" if engine else part.address
             table.add_row(part.name, str(keeper.pid), address, part.what, nearest(keeper.log))
         # Only a table is fitted into the width; a line stays a line, so that it can be copied.
         self._print(table, soft_wrap=False)

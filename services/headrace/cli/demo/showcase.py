@@ -9,7 +9,7 @@ import msgspec
 
 from headrace.cli.http import post_stream
 
-PROMPT: Final = "In one sentence: what does the headrace of a water mill do?"
+PROMPT: Final = "What is a queue? Answer in one sentence."
 MAX_TOKENS: Final = 48
 TIMEOUT: Final = 600.0
 

@@ -60,20 +60,26 @@ class Workspace(msgspec.Struct, frozen=True):
 CLUSTER: Final = "local"
 
 
+LOCK: Final = "demo.lock"
+"""Also marks the folder as a demo's own: in no other one anything is replaced or removed."""
+
+OURS: Final = ("web", "clusters", "logs", "run")
+
+
 @contextmanager
 def opened(root: Path) -> Iterator[Workspace]:
-    """The workspace at `root`, ours alone. Raises Fatal where another demo has it."""
+    """The workspace at `root`, ours alone. Raises Fatal where it can't be."""
     root = root.absolute()
     values.quotable_path(str(root))
+    if not (root / LOCK).is_file() and any((root / name).exists() for name in OURS):
+        raise Fatal(f"{root} holds something else; say --dir for a folder of the demo's own")
     for folder in (root, root / "logs"):
-        private_directory(folder)
-    with (root / "lock").open("w") as lock:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (root / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Fatal(
-                f"a demo runs already in {root}; end it, or say --dir for another"
-            ) from None
+            raise Fatal(f"a demo runs already in {root}; say --dir for another folder") from None
         for old in [root / "info.json", *(root / "logs").glob("*.log")]:
             old.unlink(missing_ok=True)
         with _run_directory(root) as run:

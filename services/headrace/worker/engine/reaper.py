@@ -92,15 +92,19 @@ def watch(engine: int, lifeline: int, wakeup: int) -> int | None:
 def start(argv: list[str]) -> int:
     """Start the engine, so that it dies with us too. Exits 127 where it can't be started."""
     try:
-        return subprocess.Popen(
+        engine = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             # Safe here: this process has one thread.
             preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
-        ).pid
+        )
     except OSError as error:
         sys.stderr.write(f"cannot start {argv[0]}: {error.strerror}\n")
         sys.exit(127)
+    # It is `collect` that waits for it. A Popen that is let go while it thinks that its process
+    # runs would take an engine's quick death away from there, and we would wait for ever.
+    engine.returncode = 0
+    return engine.pid
 
 
 def main() -> int:

@@ -1,0 +1,100 @@
+"""An engine's answer on its way out: a stream as whole events, anything else in pieces."""
+
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from headrace.protocol.errors import Code, HeadraceError
+from headrace.protocol.frames import Usage
+from headrace.worker import sse
+from headrace.worker.batch import Batcher
+from headrace.worker.client import Flow
+from headrace.worker.options import Limits
+
+PIECE_BYTES: Final = 512 * 1024
+"""A whole answer travels in frames of this size: far below the bus's limit, cheap to repeat."""
+
+ENGINE_FAILED: Final = "The model's engine failed before the answer was complete."
+
+
+class Output(Protocol):
+    """Where an answer goes."""
+
+    def head(self, status: int, media: str) -> None:
+        """Tell the engine's status and media type."""
+
+    def chunk(self, data: bytes) -> None:
+        """Send a piece of the body."""
+
+    def began(self) -> None:
+        """Note that the first byte is there."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether more waits to be sent than should."""
+
+
+class Answer:
+    """The `Sink` of one request's exchange."""
+
+    def __init__(self, limits: Limits, output: Output, *, keep_usage: bool) -> None:
+        self._limits = limits
+        self._output = output
+        self._splitter = sse.Splitter(limits.event_bytes)
+        self._reader = sse.UsageReader(keep=keep_usage)
+        self._batcher = Batcher(limits.batch_seconds, output.chunk)
+        self._streams = False
+        self._done = False
+        self._media = ""
+        self._whole = bytearray()
+        self.status = 0
+
+    def head(self, status: int, media: str) -> None:
+        """The engine has begun to answer."""
+        self.status = status
+        self._media = media
+        self._streams = status < 400 and media.startswith("text/event-stream")
+        if self._streams:
+            self._output.head(status, media)
+
+    def body(self, data: bytes) -> Flow:
+        """Send on what is whole. Raises HeadraceError where the answer is too large."""
+        self._output.began()
+        if not self._streams:
+            self._whole += data
+            if len(self._whole) > self._limits.answer_bytes:
+                raise HeadraceError(Code.RESPONSE_TOO_LARGE, "The model's answer is too large.")
+            return Flow.GO
+        events = self._splitter.feed(data)
+        if not events:
+            return Flow.GO
+        self._done = sse.is_done(events)
+        if passed := self._reader.read(events):
+            self._batcher.add(passed)
+        if self._done:
+            return Flow.STOP
+        return Flow.PAUSE if self._output.congested else Flow.GO
+
+    def rest(self) -> Iterator[bytes]:
+        """What is still to be sent once the exchange is complete.
+
+        Raises HeadraceError ``engine_failed`` for a stream without its last event.
+        """
+        if self._streams:
+            self._batcher.flush()
+            if not self._done:
+                raise HeadraceError(Code.ENGINE_FAILED, ENGINE_FAILED)
+            return
+        self._output.head(self.status, self._media)
+        for start in range(0, len(self._whole), PIECE_BYTES):
+            yield bytes(self._whole[start : start + PIECE_BYTES])
+
+    def drop(self) -> None:
+        """Nobody wants the rest any more."""
+        self._batcher.drop()
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens as counted by the engine."""
+        if self._streams:
+            return self._reader.usage
+        return sse.usage_of(bytes(self._whole)) if self.status < 400 else Usage()
