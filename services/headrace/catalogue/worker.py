@@ -48,11 +48,17 @@ def config_path(model: ModelFile, cluster: Cluster) -> str:
     return f"{cluster.configs}/{model.queue}-{model.generation}.toml"
 
 
-def batch_script(model: ModelFile, cluster: Cluster, submission: str) -> str:
-    """The script of one job; `submission` is its id, unique. Raises ValueError."""
+def batch_script(
+    model: ModelFile, cluster: Cluster, submission: str, avoid: tuple[str, ...] = ()
+) -> str:
+    """The script of one job; `submission` is its id, unique. Raises ValueError.
+
+    `avoid` are nodes to exclude besides those of the model's file.
+    """
     job = Record(cluster.installation, cluster.name, model.queue, model.generation, submission)
     command = (*cluster.command, "--config", config_path(model, cluster))
-    return script.render(model.job, command, job)
+    exclude = tuple(dict.fromkeys((*model.job.exclude, *avoid)))
+    return script.render(msgspec.structs.replace(model.job, exclude=exclude), command, job)
 
 
 def worker_options(model: ModelFile, cluster: Cluster) -> str:

@@ -9,25 +9,23 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from headrace.catalogue import loader
 from headrace.catalogue.loader import Catalogue, CatalogueError
-from headrace.catalogue.worker import Cluster, worker_options
+from headrace.catalogue.worker import Cluster, batch_script, config_path, worker_options
 from headrace.protocol.names import LANES, Slug
 from headrace.protocol.plan import Plan
 from headrace.runtime.bus import BusError
 from headrace.runtime.jetstream import JetStream, JetStreamError
 from headrace.runtime.logging import Logger
-from headrace.scaler import backlog, estimate, keeper, overrides, status
+from headrace.scaler import arrival, backlog, keeper, overrides, status
 from headrace.scaler.keeper import Keeper
+from headrace.scaler.learning import Learned
 from headrace.scaler.observations import Ended, JobPhase, Outcome
 from headrace.scaler.options import ScalerOptions
 from headrace.scaler.policy import Action, Cancel, Drain, Submit
 from headrace.scaler.workers import Workers
-from headrace.slurm import record, script
+from headrace.slurm import record
 from headrace.slurm.client import Slurm
-from headrace.slurm.record import Record
 from headrace.slurm.sbatch import Outcome as Submitted
 from headrace.slurm.squeue import Job, Snapshot
 from headrace.slurm.states import Phase
@@ -66,6 +64,13 @@ class Rounds:
         self._workers = workers
         self._log = log
         self._state = Path(options.state)
+        self._cluster = Cluster(
+            name=options.cluster,
+            bus=options.worker_bus,
+            configs=f"{options.state}/workers",
+            command=options.worker_command,
+            installation=options.installation,
+        )
         self._catalogue = Catalogue({})
         self._overrides = overrides.Overrides()
         self._told: dict[int, float] = {}
@@ -102,7 +107,7 @@ class Rounds:
                 await self._act(each, action, now)
             if heard and now - self.jobs_at < self.options.stale_seconds:
                 await self._end_hung(each, now)
-            ready_in = estimate.ready_in(each.fleet.jobs(), each.learned, spec, now)
+            ready_in = arrival.ready_in(each.fleet.jobs(), each.learned, now)
             plans.append(each.plan(self.options.cluster, now, ready_in))
             rows.append(each.row(spec, now, ready_in))
             if each.leaving and not each.fleet.known:
@@ -210,21 +215,16 @@ class Rounds:
         if now < self._busy_until:
             return
         model = of.model
-        spec = msgspec.structs.replace(
-            model.job, exclude=tuple(dict.fromkeys((*model.job.exclude, *action.avoid)))
-        )
         submission = record.new_submission()
-        job = Record(
-            self.options.installation, self.options.cluster, model.queue, spec.hash, submission
+        told = await self._slurm.submit(
+            batch_script(model, self._cluster, submission, action.avoid)
         )
-        command = [*self.options.worker_command, "--config", str(self._worker_path(of))]
-        told = await self._slurm.submit(script.render(spec, command, job))
         self._log.info(
             "job_submitted", model=model.queue, outcome=told.outcome, reason=action.reason,
             code=told.reason, count=told.job,
         )  # fmt: skip
         if told.outcome in {Submitted.ACCEPTED, Submitted.UNSURE}:
-            of.fleet.submitted(submission, told.job, spec.hash, now)
+            of.fleet.submitted(submission, told.job, model.generation, now)
             self._busy_seconds = BUSY_SECONDS
             return
         self._problem(f"sbatch for {model.queue}: {told.reason}")
@@ -285,17 +285,15 @@ class Rounds:
 
     # --- telling ------------------------------------------------------------------------------
 
-    def _worker_path(self, of: Keeper) -> Path:
-        return self._state / f"worker-{of.model.queue}-{of.model.generation}.toml"
-
     def _write_worker_options(self, of: Keeper) -> None:
-        cluster = Cluster(name=self.options.cluster, bus=self.options.worker_bus)
+        path = Path(config_path(of.model, self._cluster))
         try:
-            self._worker_path(of).write_text(worker_options(of.model, cluster), encoding="utf-8")
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.write_text(worker_options(of.model, self._cluster), encoding="utf-8")
         except OSError as error:
-            self._problem(f"{self._state}: cannot be written: {error.strerror}")
+            self._problem(f"{path}: cannot be written: {error.strerror}")
 
-    def _learned(self, slug: Slug) -> "keeper.Learned | None":
+    def _learned(self, slug: Slug) -> Learned | None:
         try:
             return keeper.decode((self._state / f"learned-{slug}.bin").read_bytes())
         except OSError:

@@ -55,10 +55,7 @@ class Scaler:
 
     async def run(self) -> int:
         """Serve until asked to stop. Jobs go on without a scaler."""
-        try:
-            Path(self._options.state).mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise Fatal(f"{self._options.state}: cannot be made: {error.strerror}") from error
+        _make(Path(self._options.state))
         stopping = asyncio.create_task(self._life.stopping.wait())
         if not await self._take_lease(stopping):
             return 0
@@ -143,3 +140,10 @@ class Scaler:
             return
         if plan.cluster != self._options.cluster and len(self._rounds.plans) < MAX_PLANS:
             self._rounds.plans[plan.cluster, plan.model] = plan
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise Fatal(f"{folder}: cannot be made: {error.strerror}") from error
