@@ -274,12 +274,12 @@ class ScriptedWorker:
         await self.bus.publish(subjects.state(Slug("north"), SLUG, self.id), codec.encode(state))
         await self.bus.flush()
 
-    async def take(self, seconds: float = 10.0) -> Job:
-        """The next request of any lane."""
+    async def take(self, seconds: float = 10.0, model: Slug = SLUG) -> Job:
+        """The next request of any lane of `model`."""
         async with asyncio.timeout(seconds):
             while self._jobs.empty():
                 for lane in LANES:
-                    self.jetstream.pull(SLUG, lane, reply=self._inbox, batch=1, expires=0.0)
+                    self.jetstream.pull(model, lane, reply=self._inbox, batch=1, expires=0.0)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.1):
                         return await self._jobs.get()

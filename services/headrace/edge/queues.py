@@ -24,6 +24,9 @@ LISTED_SECONDS: Final = 5.0
 LISTED: Final = 64
 """For the list of all models older numbers do, and of so many models at most they are asked."""
 
+FORGET_SECONDS: Final = 600.0
+"""What nobody has asked for in so long may be of a model that has left."""
+
 WEIGHTS: Final = Lanes().weights
 """As workers have them unless their model's file says otherwise, which an edge does not know."""
 
@@ -51,6 +54,8 @@ class Queues:
         self._jetstream = jetstream
         self._live = live
         self._queues: dict[Slug, Queue] = {}
+        self._placed: dict[Slug, Queue] = {}
+        """What requests were last told by."""
         self._looking: dict[Slug, asyncio.Task[None]] = {}
         self._time = asyncio.get_running_loop().time
 
@@ -74,12 +79,11 @@ class Queues:
         """Follow the requests that wait, for ever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for model in {request.model for request in self._live.all() if _waits(request)}:
-                self._look(model)
-
-    def forget(self, model: Slug) -> None:
-        """The model has left."""
-        self._queues.pop(model, None)
+            # Half of it, or a timer that fires a little early would skip every other look.
+            await self.look(self._waiting(), LOOK_SECONDS / 2)
+            self._place(self._waiting())
+            old = self._time() - FORGET_SECONDS
+            self._queues = {model: each for model, each in self._queues.items() if each.at > old}
 
     def _look(self, model: Slug) -> asyncio.Task[None]:
         """Whoever asks meanwhile gets the same look."""
@@ -94,8 +98,7 @@ class Queues:
             infos = [await self._jetstream.consumer_info(model, lane) for lane in LANES]
         except (JetStreamError, BusError):
             return  # what was known stays, and grows old
-        before = self._queues.get(model)
-        now = Queue(
+        self._queues[model] = Queue(
             at=self._time(),
             pending=dict(zip(LANES, (info.num_pending for info in infos), strict=True)),
             running=sum(info.num_ack_pending for info in infos),
@@ -103,29 +106,38 @@ class Queues:
                 zip(LANES, (info.delivered.consumer_seq for info in infos), strict=True)
             ),
         )
-        self._queues[model] = now
-        self._place(model, before, now)
 
-    def _place(self, model: Slug, before: Queue | None, now: Queue) -> None:
-        """Tell every request of ours that waits for `model` where it stands."""
-        lanes: dict[str, list[LiveRequest]] = defaultdict(list)
+    def _waiting(self) -> dict[Slug, dict[str, list[LiveRequest]]]:
+        """Our requests that wait, by model and lane, oldest first."""
+        found: dict[Slug, dict[str, list[LiveRequest]]] = {}
         for request in self._live.all():
-            if request.model == model and _waits(request):
+            if request.seq and request.answer.phase is Phase.QUEUED:
+                lanes = found.setdefault(request.model, defaultdict(list))
                 lanes[request.lane].append(request)
-        for lane, waiting in lanes.items():
-            waiting.sort(key=lambda request: request.seq)
-            delivered = now.delivered[lane] - before.delivered[lane] if before else 0
-            for ahead, request in enumerate(waiting):
-                request.rank = rank(
-                    request.rank,
-                    pending=now.pending[lane],
-                    delivered=delivered,
-                    ahead=ahead,
-                    behind=len(waiting) - ahead - 1,
-                )
-                place = position(request.rank, lane, now.pending, WEIGHTS)
-                request.position = min(place, request.position or place)
+        for lanes in found.values():
+            for requests in lanes.values():
+                requests.sort(key=lambda request: request.seq)
+        return found
 
-
-def _waits(request: LiveRequest) -> bool:
-    return bool(request.seq) and request.answer.phase is Phase.QUEUED
+    def _place(self, waiting: Mapping[Slug, Mapping[str, list[LiveRequest]]]) -> None:
+        """Tell each of them where it stands."""
+        placed: dict[Slug, Queue] = {}
+        for model, lanes in waiting.items():
+            now = self._queues.get(model)
+            if now is None:
+                continue
+            placed[model] = now
+            before = self._placed.get(model, now)
+            for lane, requests in lanes.items():
+                delivered = now.delivered[lane] - before.delivered[lane]
+                for ahead, request in enumerate(requests):
+                    request.rank = rank(
+                        request.rank,
+                        pending=now.pending[lane],
+                        delivered=delivered,
+                        ahead=ahead,
+                        behind=len(requests) - ahead - 1,
+                    )
+                    place = position(request.rank, lane, now.pending, WEIGHTS)
+                    request.position = min(place, request.position or place)
+        self._placed = placed
