@@ -3,6 +3,8 @@
 import msgspec
 
 from headrace.catalogue.model import ModelFile
+from headrace.catalogue.overrides import Override
+from headrace.catalogue.status import ModelRow, WorkerRow
 from headrace.protocol.plan import Interval, ModelPhase, Plan
 from headrace.protocol.requests import VERSION
 from headrace.scaler import policy
@@ -10,11 +12,9 @@ from headrace.scaler.backlog import Backlog
 from headrace.scaler.fleet import Fleet
 from headrace.scaler.learning import Learned
 from headrace.scaler.observations import Ended, JobPhase, Observation
-from headrace.scaler.overrides import Override
 from headrace.scaler.policy import Decision
 from headrace.scaler.schedule import Window
 from headrace.scaler.spec import Scaling
-from headrace.scaler.status import ModelRow, WorkerRow
 
 
 class Keeper:

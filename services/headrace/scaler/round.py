@@ -5,11 +5,11 @@ The decisions are `policy`'s and the bookkeeping `fleet`'s; this is the shell ar
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from headrace.catalogue import loader
+from headrace.catalogue import loader, overrides, status
 from headrace.catalogue.loader import Catalogue, CatalogueError
 from headrace.catalogue.worker import Cluster, batch_script, config_path, worker_options
 from headrace.protocol.names import LANES, Slug
@@ -17,7 +17,7 @@ from headrace.protocol.plan import Plan
 from headrace.runtime.bus import BusError
 from headrace.runtime.jetstream import JetStream, JetStreamError
 from headrace.runtime.logging import Logger
-from headrace.scaler import arrival, backlog, keeper, overrides, status
+from headrace.scaler import arrival, backlog, keeper
 from headrace.scaler.keeper import Keeper
 from headrace.scaler.learning import Learned
 from headrace.scaler.observations import Ended, JobPhase, Outcome
@@ -52,6 +52,8 @@ class Rounds:
         jetstream: JetStream,
         workers: Workers,
         log: Logger,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.options = options
         self.keepers: dict[Slug, Keeper] = {}
@@ -63,6 +65,7 @@ class Rounds:
         self._jetstream = jetstream
         self._workers = workers
         self._log = log
+        self._clock = clock
         self._state = Path(options.state)
         self._cluster = Cluster(
             name=options.cluster,
@@ -84,7 +87,7 @@ class Rounds:
         self._read_catalogue()
         self._read_overrides()
         await asyncio.gather(self._read_queues(), self._read_slurm())
-        now = time.time()
+        now = self._clock()
         plans = []
         rows = []
         left = self.options.submissions_per_round
@@ -120,7 +123,7 @@ class Rounds:
 
     def keep_learned(self) -> None:
         """Write down what was learned, for the next start."""
-        self._kept_at = time.time()
+        self._kept_at = self._clock()
         for slug, each in self.keepers.items():
             try:
                 path = self._state / f"learned-{slug}.bin"
@@ -168,10 +171,10 @@ class Rounds:
 
     async def _read_queue(self, of: Keeper) -> None:
         infos = [self._jetstream.consumer_info(of.model.queue, lane) for lane in LANES]
-        of.backlog.update(backlog.counts(await asyncio.gather(*infos)), time.time())
+        of.backlog.update(backlog.counts(await asyncio.gather(*infos)), self._clock())
 
     async def _read_slurm(self) -> None:
-        asked = time.time()
+        asked = self._clock()
         snapshot = await self._slurm.jobs()
         if not snapshot.trusted:
             self._problem(f"squeue: {snapshot.problem}")

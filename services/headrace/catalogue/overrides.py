@@ -6,8 +6,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from headrace.catalogue import status
 from headrace.catalogue.scale import Scale
-from headrace.scaler import status
 
 Count = Annotated[int, Meta(ge=0, le=1000)]
 
