@@ -35,6 +35,7 @@ def test_the_templates_lie_where_init_looks_for_them(wheel: Path) -> None:
     templates = {f"headrace/cli/nats/{p.name}" for p in (ROOT / "infra/nats").glob("*.conf")}
     assert templates
     assert templates <= packed
+    assert "headrace/cli/models.d/small.toml.example" in packed
 
 
 def test_it_holds_the_namespace_and_its_metadata_only(wheel: Path) -> None:

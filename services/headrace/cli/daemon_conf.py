@@ -94,6 +94,28 @@ def worker(
     )
 
 
+def scaler(cluster: Cluster, worker_command: Sequence[str] = ("headrace-worker",)) -> str:
+    """``scaler.toml``: the scaler and the workers that it starts share the cluster's leaf."""
+    leaf = f"nats://{values.address(cluster.leaf_at, cluster.leaf_port)}"
+    return toml.document(
+        "The scaler: submits a job for each model that is asked for, and ends it again.\n"
+        "Start it with: headrace-scaler --config scaler.toml\n"
+        "Compute nodes must see this folder at the same path: what jobs read lies in `state`.\n"
+        "`worker_command` starts a worker there; give its whole path if it is not on a job's PATH.",
+        toml.table(
+            "",
+            {
+                "cluster": cluster.name,
+                "models": "models.d",
+                "state": "state",
+                "worker_command": worker_command,
+            },
+        ),
+        toml.table("[bus]", {"url": leaf, "nkey_file": "keys/scaler.nk"}),
+        toml.table("[worker_bus]", {"url": leaf, "nkey_file": "keys/worker.nk"}),
+    )
+
+
 def example_worker(cluster: Cluster, models: Sequence[Model]) -> str:
     """``worker.toml`` for the first of the edge's models, to be adapted."""
     model = models[0] if models else EXAMPLE_MODEL

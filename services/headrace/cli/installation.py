@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.cli import credentials, daemon_conf, nats_conf
+from headrace.cli import credentials, daemon_conf, nats_conf, places
 from headrace.cli.daemon_conf import ApiKey
 from headrace.cli.site import Cluster, Site
 from headrace.runtime import apikeys
@@ -17,6 +17,10 @@ from headrace.slurm import gate_script
 
 FIRST_KEY: Final = "first"
 """The id of the API key that the first run makes."""
+
+
+MODELS: Final = "models.d"
+"""The catalogue's folder, in a cluster's."""
 
 
 class File(msgspec.Struct, frozen=True):
@@ -57,6 +61,8 @@ def install(
     for folder in folders:
         for each in (folder, folder / "keys", folder / "run"):
             private_directory(each)
+    for each in site.clusters:
+        private_directory(directory / "clusters" / each.name / MODELS)
     known = credentials.ensure(directory, site, new=new_keys)
     keys: list[ApiKey] = [] if new_keys or api_key else _kept_keys(directory / "web/edge.toml")
     if not keys:
@@ -89,6 +95,8 @@ def rendered(
         gate = gate_script.render("127.0.0.1", cluster.gate_port, cluster.gate_python)
         files |= {
             f"{folder}/leaf.conf": File(nats_conf.leaf(cluster, own)),
+            f"{folder}/scaler.toml": File(daemon_conf.scaler(cluster)),
+            f"{folder}/{MODELS}/{places.EXAMPLE_MODEL}": File(places.example_model()),
             f"{folder}/worker.toml": File(daemon_conf.example_worker(cluster, site.models)),
             f"{folder}/gate": File(gate, 0o700),
             f"{folder}/authorized_keys": File(authorized_key(cluster, own) + "\n"),

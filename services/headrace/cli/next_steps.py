@@ -29,8 +29,14 @@ On the service node of cluster {cluster.name} ({at}):
 {line}
 
   3. Start NATS:       cd {cluster.place} && nats-server -c leaf.conf
-  4. Start a worker:   headrace-worker --config {cluster.place}/worker.toml
-     (inside a Slurm job; worker.toml is an example, say there which engine and model to run)
+  4. Describe a model: cd {cluster.place}/models.d && cp small.toml.example my-model.toml
+     (edit it, then see what is wrong with it: headrace models check .)
+  5. Start the scaler: headrace-scaler --config {cluster.place}/scaler.toml
+     It submits the jobs of workers when somebody asks, and ends them when nobody does.
+     Compute nodes must see {cluster.place} at the same path, and find headrace-worker.
+  6. Look:             headrace doctor --config {cluster.place}/scaler.toml
+                       headrace top --config {cluster.place}/scaler.toml
+  A worker can also be started by hand, inside a job of yours: headrace-worker --config worker.toml
 """
 
 

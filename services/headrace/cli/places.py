@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -17,9 +18,21 @@ def checkout() -> Path | None:
 
 def template(name: str) -> str:
     """The text of one of NATS's configuration templates."""
-    installed = Path(__file__).resolve().parent / "nats" / name
+    return _infra(f"nats/{name}")
+
+
+def example_model() -> str:
+    """The text of an example of a file of the catalogue."""
+    return _infra(f"models.d/{EXAMPLE_MODEL}")
+
+
+EXAMPLE_MODEL: Final = "small.toml.example"
+
+
+def _infra(name: str) -> str:
+    installed = Path(__file__).resolve().parent / name
     root = checkout()
-    path = installed if installed.is_file() or root is None else root / "infra/nats" / name
+    path = installed if installed.is_file() or root is None else root / "infra" / name
     return path.read_text(encoding="utf-8")
 
 

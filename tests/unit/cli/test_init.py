@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from headrace.bridge.options import Options as BridgeOptions
 from headrace.bridge.options import placed
+from headrace.catalogue import loader
 from headrace.cli import nats_conf, places
 from headrace.cli.main import main
 from headrace.cli.site import Cluster, Model, Site
 from headrace.edge.options import EdgeOptions
 from headrace.runtime import apikeys, config
+from headrace.scaler import main as scaler_main
 from headrace.worker import options as worker_options
 
 TWO = ("--cluster", "alpha=llm@login.alpha.org", "--cluster", "beta=me@10.0.0.1:2222")
@@ -55,6 +57,8 @@ def test_the_files(made: Result, folder: Path) -> None:
     own = {
         "leaf.conf",
         "worker.toml",
+        "scaler.toml",
+        "models.d/small.toml.example",
         "gate",
         "authorized_keys",
         "keys/worker.nk",
@@ -117,6 +121,24 @@ def test_the_daemons_accept_their_configurations(made: Result, folder: Path) -> 
     worker = worker_options.load(folder / "clusters/alpha/worker.toml", {})
     assert worker.model == edge.models[0].queue
     assert Path(worker.bus.nkey_file).is_file()
+
+
+def test_the_scaler_accepts_its_configuration_and_finds_what_it_names(
+    made: Result, folder: Path
+) -> None:
+    cluster = folder / "clusters/alpha"
+    options = scaler_main.load(cluster / "scaler.toml")
+    assert options.cluster == "alpha"
+    assert (options.bus.url, options.worker_bus.url) == ("nats://login.alpha.org:4222",) * 2
+    for file in (options.bus.nkey_file, options.worker_bus.nkey_file):
+        assert Path(file).is_file()
+    example = cluster / "models.d/small.toml.example"
+    assert loader.load(Path(options.models)).entries == {}
+    example.rename(example.with_suffix(""))
+    found = loader.load(Path(options.models))
+    assert not found.problems
+    assert set(found.entries) == {"qwen3-8b"}
+    assert "headrace-scaler --config /home/llm/headrace/scaler.toml" in made.output
 
 
 def test_the_lines_of_authorized_keys_allow_the_gate_alone(made: Result, folder: Path) -> None:
