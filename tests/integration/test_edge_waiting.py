@@ -15,7 +15,7 @@ from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.names import Slug
 from headrace.protocol.plan import Facts, Interval, ModelPhase, Plan
 from headrace.protocol.state import WorkerPhase
-from tests.edge_kit import DONE, MODEL, SLUG, Edge, ScriptedWorker, StartEdge, eventually, sse
+from tests.edge_kit import DONE, MODEL, SLUG, Edge, Hub, ScriptedWorker, StartEdge, eventually, sse
 
 pytestmark = pytest.mark.anyio
 
@@ -336,3 +336,21 @@ async def test_soon_after_the_start_an_unknown_model_may_still_be_announced(
         return (await post(http, edge, body("Acme/New-1")))[0] == 404
 
     await eventually(is_gone)
+
+
+async def test_an_announced_model_survives_the_hubs_death(
+    start_edge: StartEdge, worker: ScriptedWorker, hub: Hub
+) -> None:
+    edge = start_edge()
+    await announce(worker, model="new-1", facts=NEW)
+    await is_state(edge, "pending", "Acme/New-1")
+    async with client(edge) as api:
+        asking = asyncio.create_task(api.chat.completions.create(**body("new-1")))
+        await eventually(lambda: _waits(edge, "new-1", 1))
+        await asyncio.to_thread(hub.server.kill)
+        await asyncio.to_thread(hub.server.start)
+        await asyncio.to_thread(edge.wait_ready)
+        await (await worker.take(model=Slug("new-1"))).answer(sse("late"), DONE)
+        assert [chunk.choices[0].delta.content async for chunk in await asking] == ["late"]
+        # Its cluster says nothing for a while; the model stays.
+        assert list(models(edge)) == [MODEL, "Acme/New-1"]

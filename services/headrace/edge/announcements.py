@@ -26,6 +26,7 @@ class Announcements:
         self._metrics = metrics
         self._log = log
         self._new = asyncio.Event()
+        self._told = ""
         self._time = asyncio.get_running_loop().time
 
     def on_plan(self, message: Message) -> None:
@@ -43,9 +44,10 @@ class Announcements:
         listed = known is not None and known.listed
         if self._models.announce(plan, self._time()) is not None:
             self._new.set()
-        if self._models.refused:
-            self._log.warning("model_refused", model=self._models.refused, cluster=plan.cluster)
-            self._models.refused = ""
+        refused, self._models.refused = self._models.refused, ""
+        if refused and refused != self._told:
+            self._log.warning("model_refused", model=refused, cluster=plan.cluster)
+            self._told = refused  # it comes again every few seconds
         if known is not None and listed and not known.listed:
             self._log.info("model_removed", model=known.slug, cluster=plan.cluster)
 

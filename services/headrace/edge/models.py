@@ -136,7 +136,9 @@ class Models:
 
     def all(self) -> list[Model]:
         """Every model that clients may ask for: the configured ones, then the announced ones."""
-        return [model for model in self._slugs.values() if model.listed]
+        listed = [model for model in self._slugs.values() if model.listed]
+        # The same order in every edge process, whoever was announced first there.
+        return sorted(listed, key=lambda model: "" if model.fixed else model.slug)
 
     def known(self) -> list[Model]:
         """Those too that are not listed yet, or no more."""
