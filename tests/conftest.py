@@ -10,7 +10,13 @@ import pytest
 from tests import processes
 from tests.parts import PARTS, why_missing
 
-pytest_plugins = ["tests.nats", "tests.ssh", "tests.edge_kit", "tests.worker_kit"]
+pytest_plugins = [
+    "tests.nats",
+    "tests.ssh",
+    "tests.edge_kit",
+    "tests.slurm_kit",
+    "tests.worker_kit",
+]
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 # Travels with a test's report, also from xdist's workers to the process that prints the summary.

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,8 @@ import pytest
 from headrace.slurm.local import LocalOptions
 from headrace.slurm.local_cluster import LocalSlurm
 from tests import processes
+
+GRACE_SECONDS = 3.0
 
 
 class StartSlurm(Protocol):
@@ -36,7 +39,16 @@ def start_slurm() -> Iterator[StartSlurm]:
     finally:
         for slurm in started:
             slurm.stop()
+            _check_nothing_is_left(slurm)
             shutil.rmtree(slurm.root, ignore_errors=True)
+
+
+def _check_nothing_is_left(slurm: LocalSlurm) -> None:
+    # The guard of every test does not see these: a slurmstepd writes over its environment.
+    deadline = time.monotonic() + GRACE_SECONDS
+    while left := slurm.job_processes(*slurm.nodes):
+        assert time.monotonic() < deadline, f"job steps are left: {left}"
+        time.sleep(0.05)
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ A number may be 60, or null, or (23.11 on) {"set": true, "infinite": false, "num
 one word or a list; a nodes' list a string or an object. What is read is what all of them mean.
 """
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -29,7 +31,8 @@ def read(output: Output, key: str) -> Answer:
     if not output.stdout.strip():
         return Answer(problem="the answer is empty")
     try:
-        decoded = msgspec.json.decode(output.stdout.encode())
+        # Not msgspec: some versions write `Infinity`, which is no JSON.
+        decoded = json.loads(output.stdout)
     except (ValueError, RecursionError) as error:
         return Answer(problem=f"not JSON: {str(error)[:_SHOWN]}")
     if not isinstance(decoded, dict) or not isinstance(decoded.get(key), list):
@@ -54,7 +57,7 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
-        return value
+        return None if math.isnan(value) else value
     if isinstance(value, str) and value.isascii() and value.isdigit():
         return int(value[:20])
     return None

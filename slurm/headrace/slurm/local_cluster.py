@@ -106,11 +106,11 @@ class LocalSlurm:
 
     def stop(self) -> None:
         """End everything at once, jobs and daemons: nothing of it is needed again."""
-        jobs = self._of_jobs(*self.nodes)
+        jobs = self.job_processes(*self.nodes)
         for name in (local.CONTROLLER, *self.nodes, local.MUNGE):
             self._end(name, signal.SIGKILL)
         # And what a slurmd started while it was on its way out.
-        processes.kill(jobs | self._of_jobs(*self.nodes))
+        processes.kill(jobs | self.job_processes(*self.nodes))
 
     def start_controller(self) -> None:
         """Start slurmctld, which remembers its jobs, and wait until it answers."""
@@ -124,13 +124,28 @@ class LocalSlurm:
 
     def kill_node(self, name: str) -> None:
         """What a power cut does: slurmd, the job steps on that node and their processes vanish."""
-        jobs = self._of_jobs(name)
+        jobs = self.job_processes(name)
         self._end(name, signal.SIGKILL)
-        processes.kill(jobs | self._of_jobs(name))
+        processes.kill(jobs | self.job_processes(name))
 
     def start_node(self, name: str) -> None:
         """Bring a node back; it is used again as soon as slurmctld has heard of it."""
         self._start(local.node(self.root, name))
+
+    def job_processes(self, *nodes: str) -> set[int]:
+        """The job steps on these nodes, and all that runs below them or came from there."""
+        # A slurmstepd is an orphan that has written over its environment, but it works where its
+        # slurmd did. What it started has its environment still, even as an orphan itself.
+        steps = processes.working_in({self.root / f"spool-{node}" for node in nodes})
+        conf = f"SLURM_CONF={self.conf}".encode()
+        marks = {f"SLURMD_NODENAME={node}".encode() for node in nodes}
+        started = {
+            pid
+            for pid, environ in processes.environments()
+            if conf in environ and not marks.isdisjoint(environ)
+        }
+        daemons = {process.pid for process in self._running.values()}
+        return processes.with_descendants(steps - daemons | started) - {os.getpid()}
 
     def pid(self, name: str) -> int:
         """The process id of a daemon: ``slurmctld``, ``munged`` or a node's name."""
@@ -188,21 +203,6 @@ class LocalSlurm:
                 name = dead[0] if dead else name
                 raise LocalSlurmError(f"{name} does not start:\n{self.log(name)[-4000:]}")
             time.sleep(0.1)
-
-    def _of_jobs(self, *nodes: str) -> set[int]:
-        """The job steps on these nodes, and all that runs below them or came from there."""
-        # A slurmstepd is an orphan that has written over its environment, but it works where its
-        # slurmd did. What it started has its environment still, even as an orphan itself.
-        steps = processes.working_in({self.root / f"spool-{node}" for node in nodes})
-        conf = f"SLURM_CONF={self.conf}".encode()
-        marks = {f"SLURMD_NODENAME={node}".encode() for node in nodes}
-        started = {
-            pid
-            for pid, environ in processes.environments()
-            if conf in environ and not marks.isdisjoint(environ)
-        }
-        daemons = {process.pid for process in self._running.values()}
-        return processes.with_descendants(steps - daemons | started) - {os.getpid()}
 
 
 def free_ports(count: int) -> list[int]:

@@ -97,7 +97,7 @@ def parse_nodes_json(output: Output) -> Nodes:
     for each in answer.items:
         try:
             nodes.append(_node_of_json(each))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             malformed += 1
     return Nodes(tuple(nodes), malformed, answer.problem)
 

@@ -102,7 +102,7 @@ def _snapshot(rows: Any, read: Callable[[Any], Job], malformed: int) -> Snapshot
     for each in rows:
         try:
             job = read(each)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             malformed += 1
             continue
         jobs[job.id] = job
