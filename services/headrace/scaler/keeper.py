@@ -1,5 +1,7 @@
 """One model under the scaler's care: what is known of it, what was learned, what is wanted."""
 
+from typing import Final
+
 import msgspec
 
 from headrace.catalogue.model import ModelFile
@@ -16,6 +18,9 @@ from headrace.scaler.policy import Decision
 from headrace.scaler.schedule import Window
 from headrace.scaler.spec import Scaling
 
+TURNED_AWAY_SECONDS: Final = 60.0
+"""Clients that fail fast come again within this time, or are no demand any more."""
+
 
 class Keeper:
     """All about one model; `leaving` once its file is gone."""
@@ -29,6 +34,8 @@ class Keeper:
         self.decision = Decision(desired=0, needed=0, reason="just begun")
         self.ended: list[Ended] = []
         """What has ended since the last decision."""
+        self.turned_away_at = 0.0
+        """When a client last asked for the model and did not want to wait in its queue."""
         self._rates: dict[str, tuple[int, float, float]] = {}
 
     def scaling(self, override: Override | None, stale_seconds: float) -> Scaling:
@@ -61,7 +68,7 @@ class Keeper:
         """What to do now; what has ended is told to the policy once."""
         counts = self.backlog.now
         seen = Observation(
-            waiting=counts.waiting,
+            waiting=max(counts.waiting, self._turned_away(now)),
             running=counts.running,
             arrived=counts.arrived,
             completed=counts.completed,
@@ -78,6 +85,10 @@ class Keeper:
         if not seen.stale(now, spec.stale_seconds):
             self.ended.clear()
         return self.decision
+
+    def _turned_away(self, now: float) -> int:
+        """Who was told to come again counts as one who waits, until the model can be there."""
+        return int(now - self.turned_away_at < TURNED_AWAY_SECONDS and not self.leaving)
 
     @property
     def phase(self) -> ModelPhase:
@@ -111,6 +122,7 @@ class Keeper:
             each=self._each(),
             reason=self.decision.failed or self.decision.blocked,
             removed=self.leaving,
+            worker_slots=self.model.slots,
         )
 
     def row(self, spec: Scaling, now: float, ready_in: Interval | None) -> ModelRow:

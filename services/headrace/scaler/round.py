@@ -75,6 +75,7 @@ class Rounds:
             installation=options.installation,
         )
         self._catalogue = Catalogue({})
+        self._catalogue_read = False
         self._overrides = overrides.Overrides()
         self._told: dict[int, float] = {}
         self._busy_until = 0.0
@@ -143,6 +144,7 @@ class Rounds:
             return
         for problem in new.problems:
             self._problem(f"{problem.file}:{problem.line}: {problem.reason}")
+        self._catalogue_read = True
         changes = loader.changes(self._catalogue, new)
         for slug in (*changes.added, *changes.changed):
             model = new.entries[slug].model
@@ -269,6 +271,8 @@ class Rounds:
 
     async def _end_orphans(self, snapshot: Snapshot, ours: Iterable[Job], now: float) -> None:
         """Jobs of models whose file went while no scaler looked."""
+        if self._catalogue.problems or not self._catalogue_read:
+            return  # a file that is bad just now is not a file that is gone
         orphans = [
             job
             for job in ours

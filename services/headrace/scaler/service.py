@@ -130,8 +130,12 @@ class Scaler:
             model = subjects.demand_model(message.subject)
         except ValueError:
             return
-        if model in self._rounds.keepers:
-            self._wake.set()
+        keeper = self._rounds.keepers.get(model)
+        if keeper is None:
+            return
+        if message.data:
+            keeper.turned_away_at = time.time()
+        self._wake.set()
 
     def _on_plan(self, message: Message) -> None:
         try:

@@ -262,3 +262,22 @@ def test_a_bad_file_is_told_and_harms_no_model(world: World) -> None:
     world.queue.waiting = 1
     world.pass_(120)
     assert len(world.jobs(Phase.RUNNING)) == 1
+
+
+def test_a_client_that_would_not_wait_wakes_the_model_all_the_same(world: World) -> None:
+    world.pass_(5)
+    world.rounds.keepers[MODEL].turned_away_at = world.now
+    plan = world.pass_(20)
+    assert world.submissions() == 1
+    assert plan.worker_slots == 4
+
+
+def test_jobs_whose_file_is_bad_just_now_are_left_alone(world: World) -> None:
+    world.queue.waiting = 1
+    world.pass_(120)
+    (world.folder / "models.d" / "m.toml").write_text("name = ")
+    world.rounds = world.new_scaler()
+    world.now += 5
+    asyncio.run(world.rounds.run(heard=True))
+    assert len(world.jobs(Phase.RUNNING)) == 1
+    assert "scancel" not in world.slurm.calls
