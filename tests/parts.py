@@ -112,8 +112,7 @@ def container_engine() -> str:
 
 
 def slurm() -> Path:
-    if os.geteuid() != 0:
-        raise Missing("a Slurm of the tests' own starts as root only")
+    """Any account will do: the tests' own Slurm runs as whoever runs them."""
     for program in ("slurmctld", "slurmd", "munged"):
         if shutil.which(program, path="/usr/sbin:/usr/bin") is None:
             raise Missing(f"there is no {program}: install slurm-wlm and munge")
