@@ -204,12 +204,13 @@ class Inference:
         request.held = False
         while not request.left:
             part = self._next_part(request, model)
-            if part:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-            elif answer.phase is Phase.ENDED:
-                last = _last_event(answer)
+            if answer.phase is Phase.ENDED:
+                # The last bytes and the end go out in one.
+                last = part + _last_event(answer)
                 await send({"type": "http.response.body", "body": last, "more_body": False})
                 return 200
+            if part:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
             else:
                 await request.changed()
         return CLIENT_LEFT
