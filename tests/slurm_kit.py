@@ -47,7 +47,7 @@ def _check_nothing_is_left(slurm: LocalSlurm) -> None:
     # The guard of every test does not see these: a slurmstepd writes over its environment.
     deadline = time.monotonic() + GRACE_SECONDS
     while left := slurm.job_processes(*slurm.nodes):
-        assert time.monotonic() < deadline, f"job steps are left: {left}"
+        assert time.monotonic() < deadline, f"job steps are left: {sorted(left)}"
         time.sleep(0.05)
 
 

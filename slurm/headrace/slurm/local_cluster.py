@@ -109,8 +109,7 @@ class LocalSlurm:
         jobs = self.job_processes(*self.nodes)
         for name in (local.CONTROLLER, *self.nodes, local.MUNGE):
             self._end(name, signal.SIGKILL)
-        # And what a slurmd started while it was on its way out.
-        processes.kill(jobs | self.job_processes(*self.nodes))
+        self._kill_jobs(jobs | self.job_processes(*self.nodes), *self.nodes)
 
     def start_controller(self) -> None:
         """Start slurmctld, which remembers its jobs, and wait until it answers."""
@@ -126,7 +125,7 @@ class LocalSlurm:
         """What a power cut does: slurmd, the job steps on that node and their processes vanish."""
         jobs = self.job_processes(name)
         self._end(name, signal.SIGKILL)
-        processes.kill(jobs | self.job_processes(name))
+        self._kill_jobs(jobs | self.job_processes(name), name)
 
     def start_node(self, name: str) -> None:
         """Bring a node back; it is used again as soon as slurmctld has heard of it."""
@@ -180,6 +179,14 @@ class LocalSlurm:
         except subprocess.TimeoutExpired:
             processes.kill_group(process.pid, signal.SIGKILL)
             process.wait()
+
+    def _kill_jobs(self, jobs: set[int], *nodes: str) -> None:
+        """Kill `jobs`, then whatever was about to be started when we looked, until none is left."""
+        deadline = time.monotonic() + STOP_SECONDS
+        while jobs and time.monotonic() < deadline:
+            processes.kill(jobs)
+            time.sleep(0.02)
+            jobs = self.job_processes(*nodes)
 
     def _run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
