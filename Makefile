@@ -12,6 +12,8 @@ PYTHON ?= python3
 PORT ?= 8080
 ENGINE ?= llamacpp
 WORKERS ?= 1
+# SLURM=1: workers are jobs of a real Slurm of four pretended nodes. As root.
+SLURM ?=
 # VLLM=no leaves out vLLM: 2.6 GB less to download, and the tests that need it are skipped, loudly.
 VLLM ?= yes
 # More options for pytest, such as ARGS='-k cancel'.
@@ -27,7 +29,7 @@ BIN := $(VENV)/bin
 help: ## list these targets
 	@echo 'Headrace: make TARGET [VARIABLE=value ...]'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo 'Variables: PORT=$(PORT) ENGINE=$(ENGINE) (or vllm) WORKERS=$(WORKERS) VLLM=$(VLLM) PYTHON=$(PYTHON) ARGS= (for pytest)'
+	@echo 'Variables: PORT=$(PORT) ENGINE=$(ENGINE) (or vllm) WORKERS=$(WORKERS) SLURM=$(SLURM) VLLM=$(VLLM) PYTHON=$(PYTHON) ARGS= (for pytest)'
 
 # Two steps: what the demo runs on, and on top of it what the tests and checks need.
 $(DEMO): requirements/demo.txt requirements/model.txt pyproject.toml infra/dev/make-venv
@@ -51,8 +53,9 @@ engine: $(DEMO) $(if $(filter vllm,$(ENGINE)),vllm)
 
 .PHONY: demo
 # `exec`: a signal to make goes to its child, and that must be Headrace, not a shell.
-demo: engine ## serve a small model on this machine (PORT, ENGINE, WORKERS)
-	@exec $(BIN)/headrace demo --port $(PORT) --engine $(ENGINE) --workers $(WORKERS)
+demo: engine ## serve a small model on this machine (PORT, ENGINE, WORKERS, SLURM=1)
+	@$(if $(SLURM),infra/dev/install-debian.sh slurm-wlm munge)
+	@exec $(BIN)/headrace demo --port $(PORT) --engine $(ENGINE) --workers $(WORKERS) $(if $(SLURM),--slurm)
 
 .PHONY: test
 test: $(STAMP) ## every test that this machine can run

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install what the tests want from Debian or Ubuntu. Does nothing where all of it is there.
+# Install what the tests want from Debian or Ubuntu, or of it only the packages that are named as arguments. Does
+# nothing where all of it is there.
 #
 # As root it installs. Without root it says what to install and goes on: the tests skip what they cannot run and
 # say so. Where CI is true it also uses sudo, if that asks nothing.
@@ -17,7 +18,9 @@ podman                podman netavark aardvark-dns iptables
 '
 packages=()
 while read -r program names; do
-  [ -z "$program" ] || command -v "$program" >/dev/null || packages+=($names)
+  [ -z "$program" ] || command -v "$program" >/dev/null || for name in $names; do
+    [ $# -gt 0 ] && [[ " $* " != *" $name "* ]] || packages+=("$name")
+  done
 done <<<"$wanted"
 [ ${#packages[@]} -gt 0 ] || exit 0
 
@@ -29,7 +32,7 @@ if [ "$(id -u)" != 0 ]; then
   if [ "${CI:-}" = true ] && sudo -n true 2>/dev/null; then
     sudo=(sudo -n)
   else
-    say "the tests that need these packages will be skipped; to run them too: sudo $0 (${packages[*]})"
+    say "what needs these packages will not run; to install them: sudo $0 $* (${packages[*]})"
     exit 0
   fi
 fi

@@ -61,8 +61,8 @@ def install(
     for folder in folders:
         for each in (folder, folder / "keys", folder / "run"):
             private_directory(each)
-    for each in site.clusters:
-        private_directory(directory / "clusters" / each.name / MODELS)
+    for cluster in site.clusters:
+        private_directory(directory / "clusters" / cluster.name / MODELS)
     known = credentials.ensure(directory, site, new=new_keys)
     keys: list[ApiKey] = [] if new_keys or api_key else _kept_keys(directory / "web/edge.toml")
     if not keys:

@@ -16,8 +16,8 @@ from headrace.cli.demo import engine_watch, engines, ports, showcase, ssh_server
 from headrace.cli.demo.engines import Engine
 from headrace.cli.demo.screen import Screen
 from headrace.cli.demo.showcase import Comment, Failure, Token
+from headrace.runtime import engine as engine_options
 from headrace.runtime.lifecycle import Fatal
-from headrace.worker import options as worker_options
 from tests.parts import SSHD, why_missing
 
 
@@ -92,11 +92,11 @@ def test_the_worker_accepts_each_engines_table(tmp_path: Path, engine: Engine) -
         table = engines.table(engine, tmp_path, {})
     except Fatal as missing:
         pytest.skip(str(missing))
-    made = worker_options.EngineOptions(
-        kind=worker_options.Kind(table.kind), model=table.model, command=table.command,
+    made = engine_options.EngineOptions(
+        kind=engine_options.Kind(table.kind), model=table.model, command=table.command,
         args=table.args, env=table.env,
     )  # fmt: skip
-    worker_options.check(worker_options.WorkerOptions(cluster="a", model="b", engine=made))
+    engine_options.check(made)
 
 
 def test_a_missing_engine_is_told_with_what_to_do(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.cli import toml
+from headrace.runtime import toml
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 VALUE = st.one_of(

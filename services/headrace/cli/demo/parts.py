@@ -1,29 +1,31 @@
 """The demo's processes, in the order in which they end (the reverse of how they depend)."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from headrace.cli import places
-from headrace.cli.demo import probes
+from headrace.cli.demo import probes, slurm
 from headrace.cli.demo.part import Part
 from headrace.cli.demo.ssh_server import Server
 from headrace.cli.demo.workspace import Workspace
 from headrace.cli.site import Cluster, Site
+from headrace.slurm.local import CONTROLLER
 
 
 def all_of(
     workspace: Workspace,
     site: Site,
     ssh: Server,
-    engine: str,
-    workers: int,
+    working: Sequence[Part],
 ) -> list[Part]:
-    """Every part."""
+    """Every part; `working` are those that do the cluster's work."""
     cluster = site.clusters[0]
     nats = places.program("nats-server")
     return [
-        _edge(workspace, site),
-        *(_worker(workspace, cluster, engine, number + 1) for number in range(workers)),
+        _edge(workspace, site, {} if site.models else WAITING),
+        *working,
         _bridge(workspace, site, cluster),
         Part(
             name="sshd",
@@ -51,7 +53,32 @@ def all_of(
     ]
 
 
-def _edge(workspace: Workspace, site: Site) -> Part:
+def by_hand(workspace: Workspace, site: Site, engine: str, workers: int) -> list[Part]:
+    """So many workers, as somebody would start them by hand."""
+    return [_worker(workspace, site.clusters[0], engine, number + 1) for number in range(workers)]
+
+
+def scaled(workspace: Workspace, site: Site, ports: dict[str, int]) -> list[Part]:
+    """The scaler, and a Slurm whose jobs are the workers."""
+    return [
+        Part(
+            name="scaler",
+            argv=_ours("scaler", workspace.cluster / "scaler.toml"),
+            address=f"via 127.0.0.1:{site.clusters[0].leaf_port}",
+            what="starts workers as jobs",
+            probe=probes.exists(workspace.state / "status.json"),
+            env={**slurm.environ(workspace.slurm), "HEADRACE_SCALER__INTERVAL_SECONDS": "2"},
+            after=probes.listens(ports[CONTROLLER]),
+        ),
+        *slurm.parts(workspace.slurm, ports),
+    ]
+
+
+WAITING: Final = {"HEADRACE_EDGE__HOLD_SECONDS": "0.3", "HEADRACE_EDGE__COMMENT_SECONDS": "0.5"}
+"""Where requests wait for jobs, one wants to see how."""
+
+
+def _edge(workspace: Workspace, site: Site, env: dict[str, str]) -> Part:
     url = f"http://127.0.0.1:{site.api_port}"
     return Part(
         name="edge",
@@ -59,6 +86,7 @@ def _edge(workspace: Workspace, site: Site) -> Part:
         address=url,
         what="the API",
         probe=probes.answers(f"{url}/readyz"),
+        env=env,
     )
 
 

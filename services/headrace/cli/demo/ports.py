@@ -3,7 +3,7 @@
 import json
 import random
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -28,18 +28,20 @@ def is_free(port: int) -> bool:
     return True
 
 
-def choose(remembered: Path, taken: Iterable[int] = ()) -> dict[str, int]:
-    """A free port for each of `NAMES`, none of them in `taken`, also kept in `remembered`."""
+def choose(
+    remembered: Path, taken: Iterable[int] = (), names: Sequence[str] = NAMES
+) -> dict[str, int]:
+    """A free port for each of `names`, none of them in `taken`, also kept in `remembered`."""
     chosen = {}
     used = set(taken)
     before = _read(remembered)
-    for name in NAMES:
+    for name in names:
         port = before.get(name, 0)
         if not port or port in used or not is_free(port):
             port = _any_free(used)
         chosen[name] = port
         used.add(port)
-    write_private(remembered, json.dumps(chosen, indent=2) + "\n")
+    write_private(remembered, json.dumps(before | chosen, indent=2) + "\n")
     return chosen
 
 
@@ -65,6 +67,6 @@ def _ephemeral_first() -> int:
 def _read(path: Path) -> dict[str, int]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {name: int(found[name]) for name in NAMES if 0 < int(found[name]) < 65_536}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {str(name): int(port) for name, port in found.items() if 0 < int(port) < 65_536}
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError):
         return {}

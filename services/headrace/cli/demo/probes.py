@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from headrace.cli.demo.part import Probe
@@ -19,6 +20,15 @@ def listens(port: int) -> Probe:
             writer.close()
             return True
         return False
+
+    return probe
+
+
+def exists(path: Path) -> Probe:
+    """Whether there is something at `path`."""
+
+    async def probe() -> bool:
+        return await asyncio.to_thread(path.exists)
 
     return probe
 
@@ -58,6 +68,19 @@ def workers_ready(base_url: str, key: str, count: int) -> Probe:
         except HttpError:
             return False
         return any(model["headrace"]["workers"] >= count for model in page["data"])
+
+    return probe
+
+
+def listed(base_url: str, key: str) -> Probe:
+    """Whether the service offers any model."""
+
+    async def probe() -> bool:
+        try:
+            page: Any = await asyncio.to_thread(get_json, f"{base_url}/models", key)
+        except HttpError:
+            return False
+        return bool(page["data"])
 
     return probe
 

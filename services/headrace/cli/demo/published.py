@@ -10,6 +10,7 @@ import msgspec
 
 from headrace.cli.credentials import write_private
 from headrace.cli.demo import engine_watch
+from headrace.cli.demo.job_watch import JobWatch
 from headrace.cli.demo.keeper import Keeper
 
 LOOK_SECONDS: Final = 0.3
@@ -35,11 +36,18 @@ def is_worker(name: str) -> bool:
 class Published:
     """Keeps the file true while parts end and come again. It appears with the first `show`."""
 
-    def __init__(self, path: Path, info: Info, keepers: Sequence[Keeper]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        info: Info,
+        keepers: Sequence[Keeper],
+        jobs: JobWatch | None = None,
+    ) -> None:
         self._path = path
         self._info = info
         self._keepers = keepers
         self._names = {keeper.part.name for keeper in keepers}
+        self._jobs = jobs
         self._shown = False
 
     def show(self) -> Info:
@@ -59,8 +67,10 @@ class Published:
         """Whether what was written holds. Cheap, unlike looking for engines in all of /proc."""
         parts = {name: pid for name, pid in self._info.pids.items() if name in self._names}
         every = set(parts) == self._names
-        found = len(self._info.engines) == sum(is_worker(name) for name in self._names)
-        return every and found and parts == self._parts()
+        engines = self._info.engines.keys() & self._names
+        found = len(engines) == sum(is_worker(name) for name in self._names)
+        settled = self._jobs is None or self._jobs.settled()
+        return every and found and settled and parts == self._parts()
 
     def _parts(self) -> dict[str, int]:
         return {keeper.part.name: keeper.pid for keeper in self._keepers if keeper.pid}
@@ -73,6 +83,10 @@ class Published:
             engine = engine_watch.find(worker) if is_worker(name) else None
             if engine is not None:
                 pids[name.replace("worker", "engine")], engines[name] = engine
+        if self._jobs is not None:
+            self._jobs.look()
+            pids |= self._jobs.pids
+            engines |= self._jobs.engines
         return msgspec.structs.replace(self._info, pids=pids, engines=engines)
 
     def _write(self, info: Info) -> None:

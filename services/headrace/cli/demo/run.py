@@ -9,8 +9,20 @@ import click
 import msgspec
 import structlog
 
-from headrace.cli.demo import parts, ports, processes, signals, site, ssh_server, story, workspace
+from headrace.cli.demo import (
+    parts,
+    ports,
+    processes,
+    signals,
+    site,
+    sleeper,
+    slurm,
+    ssh_server,
+    story,
+    workspace,
+)
 from headrace.cli.demo.engines import MODEL, Engine, table
+from headrace.cli.demo.job_watch import JobWatch
 from headrace.cli.demo.keeper import Keeper
 from headrace.cli.demo.published import Info, Published, is_worker
 from headrace.cli.demo.screen import Screen, nearest
@@ -34,13 +46,15 @@ class Settings(msgspec.Struct, frozen=True):
     port: int
     engine: Engine
     workers: int
+    slurm: bool = False
 
 
-def serve(port: int, engine: str, workers: int, directory: Path) -> int:
+def serve(port: int, engine: str, workers: int, directory: Path, *, slurm: bool = False) -> int:
     """Run the demo in `directory` until a signal; returns the exit code. Raises ClickException."""
-    settings = Settings(port=port, engine=Engine(engine), workers=workers)
+    settings = Settings(port=port, engine=Engine(engine), workers=workers, slurm=slurm)
     screen = Screen()
-    screen.say(f"headrace demo: engine {engine}, workers {workers}")
+    scaled = "jobs of a Slurm on this machine" if slurm else str(workers)
+    screen.say(f"headrace demo: engine {engine}, workers {scaled}")
     try:
         with (
             workspace.opened(directory) as opened,
@@ -53,6 +67,12 @@ def serve(port: int, engine: str, workers: int, directory: Path) -> int:
         raise click.ClickException(str(error)) from error
 
 
+HINT: Final = """
+Look in another terminal, and see the job end a minute after the last request:
+  headrace top --state {state}
+  SLURM_CONF={conf} squeue"""
+
+
 async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Screen) -> int:
     """Serve until told to stop; nothing of it survives."""
     signals.listen(life)
@@ -62,10 +82,15 @@ async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Scr
             f"port {settings.port} of 127.0.0.1 is taken by another program. "
             "Say --port for another one (make demo PORT=8081)."
         )
+    if settings.slurm:
+        slurm.check()
     made, keepers = prepare(settings, place, screen)
     info = Info(f"http://127.0.0.1:{settings.port}/v1", place.api_key(), MODEL)
-    published = Published(place.info, info, keepers)
-    patient = settings.engine is not Engine.VLLM
+    jobs = JobWatch(place.state / "status.json") if settings.slurm else None
+    published = Published(place.info, info, keepers, jobs)
+    patient = settings.engine is not Engine.VLLM and not settings.slurm
+    hint = HINT.format(state=nearest(place.state), conf=place.slurm / "slurm.conf")
+    hint = hint if settings.slurm else ""
     try:
         async with asyncio.TaskGroup() as group:
             keeping = [group.create_task(keeper.run(), name=keeper.part.name) for keeper in keepers]
@@ -73,14 +98,14 @@ async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Scr
                 group.create_task(published.watch()),
                 group.create_task(collect(keepers)),
                 group.create_task(
-                    story.tell(screen, made, info, keepers, published, patient=patient)
+                    story.tell(screen, made, info, keepers, published, patient=patient, hint=hint)
                 ),
             ]
             await life.stopping.wait()
             screen.say("stopping")
             for task in aside:
                 task.cancel()
-            await end(keepers)
+            await end(keepers, place.slurm if settings.slurm else None)
             for task in keeping:  # one may be waiting for its next start
                 task.cancel()
     finally:
@@ -92,18 +117,27 @@ async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Scr
 def prepare(settings: Settings, place: Workspace, screen: Screen) -> tuple[Site, list[Keeper]]:
     """Choose ports, write every file, and return what is to be kept running."""
     engine = table(settings.engine, place.root)
-    chosen = ports.choose(place.root / "ports.json", taken=[settings.port])
-    made = site.make(place, chosen, settings.port)
+    names = (*ports.NAMES, *(slurm.PORTS if settings.slurm else ()))
+    chosen = ports.choose(place.root / "ports.json", [settings.port], names)
+    made = site.make(place, chosen, settings.port, planned=settings.slurm)
     line = site.install(place, made, engine)
+    if settings.slurm:
+        sleeper.install(place, made.clusters[0], engine, settings.workers)
+        slurm.write(place.slurm, chosen)
     screen.say(f"configuration and keys are in {nearest(place.root)}/")
     server = ssh_server.prepare(place.run, line, chosen["ssh"])
     if server.remark:
         screen.say(server.remark)
-    every = parts.all_of(place, made, server, settings.engine, settings.workers)
-    return made, [Keeper(part, place.logs, os.environ, screen.say) for part in every]
+    if settings.slurm:
+        working = parts.scaled(place, made, chosen)
+    else:
+        working = parts.by_hand(place, made, settings.engine, settings.workers)
+    environ = slurm.plain(os.environ.items())
+    every = parts.all_of(place, made, server, working)
+    return made, [Keeper(part, place.logs, environ, screen.say) for part in every]
 
 
-async def end(keepers: list[Keeper]) -> None:
+async def end(keepers: list[Keeper], slurm_at: Path | None) -> None:
     """End everything: what takes requests first, what carries them last."""
     edge, *rest = keepers
     workers = [keeper for keeper in rest if is_worker(keeper.part.name)]
@@ -111,6 +145,8 @@ async def end(keepers: list[Keeper]) -> None:
     await asyncio.gather(*(worker.end() for worker in workers))
     for keeper in rest:
         await keeper.end()
+        if slurm_at is not None and keeper.part.name == "scaler":
+            await slurm.end_jobs(slurm_at)  # before anything that they need
 
 
 COLLECT_SECONDS: Final = 10.0

@@ -15,8 +15,10 @@ from headrace.cli.site import Cluster, Model, Site
 LOOPBACK = "127.0.0.1"
 
 
-def make(workspace: Workspace, ports: dict[str, int], api_port: int) -> Site:
-    """The site on these ports."""
+def make(
+    workspace: Workspace, ports: dict[str, int], api_port: int, *, planned: bool = False
+) -> Site:
+    """The site on these ports; with `planned` the edge learns of models from the scaler alone."""
     cluster = Cluster(
         name=CLUSTER,
         ssh_host=LOOPBACK,
@@ -34,7 +36,7 @@ def make(workspace: Workspace, ports: dict[str, int], api_port: int) -> Site:
     )
     return Site(
         clusters=(cluster,),
-        models=(Model(MODEL),),
+        models=() if planned else (Model(MODEL),),
         api_port=api_port,
         hub_port=ports["hub"],
         hub_monitor_port=ports["hub_monitor"],
@@ -48,7 +50,7 @@ def install(workspace: Workspace, site: Site, engine: EngineTable) -> str:
     done = installation.install(workspace.root, site, force=True, api_key=workspace.api_key())
     cluster = site.clusters[0]
     table = {key: value for key, value in msgspec.to_builtins(engine).items() if key != "env"}
-    text = daemon_conf.worker(cluster, site.models[0], table, engine.env)
+    text = daemon_conf.worker(cluster, Model(MODEL), table, engine.env)
     write_private(workspace.cluster / "worker.toml", text)
     # Where the line of authorized_keys says that the gate is.
     shutil.copy(workspace.cluster / "gate", cluster.gate_path)

@@ -23,21 +23,32 @@ async def tell(
     published: Published,
     *,
     patient: bool,
+    hint: str = "",
 ) -> None:
-    """From the first process to the first answer; `patient` waits for a worker before `ready:`."""
+    """From the first process to the first answer; `patient` waits for a worker before `ready:`.
+
+    With a scaler the model must be known, but nothing of it need run. `hint` is told last.
+    """
     steps = {keeper.part.name: keeper.part for keeper in keepers}
-    for name in ("leaf", "sshd", "bridge", "hub"):
-        await probes.until(steps[name].probe)
-        screen.say(f"{name} is up: {steps[name].address}")
+    for name in ("leaf", "sshd", "bridge", "hub", "slurmctld", "scaler"):
+        if name in steps:
+            await probes.until(steps[name].probe)
+            screen.say(f"{name} is up: {steps[name].address}")
     await probes.until(probes.linked(site.hub_monitor_port))
     screen.say("hub and leaf are joined, through SSH and the gate")
     await probes.until(steps["edge"].probe)
     screen.say(f"edge is up: {steps['edge'].address}")
-    if patient:
+    if "scaler" in steps:
+        await probes.until(probes.listed(info.base_url, info.api_key))
+        screen.say(f"{info.model} is known, and sleeps: nothing runs for it yet")
+    elif patient:
         await _first_worker(screen, info)
     screen.table(keepers, published.show().engines)
     ready(screen, info)
     await _show(screen, info)
+    if hint:
+        screen.plain(hint)
+    screen.plain("\nCtrl-C ends everything.")
 
 
 async def _first_worker(screen: Screen, info: Info) -> None:
@@ -79,4 +90,3 @@ async def _show(screen: Screen, info: Info) -> None:
         await asyncio.to_thread(showcase.run, info.base_url, info.api_key, info.model, show)
     except HttpError as error:
         screen.plain(f"\nthe request failed: {error}", "red")
-    screen.plain("\nCtrl-C ends everything.")

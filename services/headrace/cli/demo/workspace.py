@@ -38,6 +38,16 @@ class Workspace(msgspec.Struct, frozen=True):
         return self.root / "clusters" / CLUSTER
 
     @property
+    def state(self) -> Path:
+        """What the scaler keeps, with `--slurm`."""
+        return self.cluster / "state"
+
+    @property
+    def slurm(self) -> Path:
+        """All files of the demo's own Slurm."""
+        return self.run / "slurm"
+
+    @property
     def logs(self) -> Path:
         """One log for each process."""
         return self.root / "logs"
