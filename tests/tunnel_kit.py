@@ -19,9 +19,11 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from headrace.slurm.gate_script import authorized_key, render
-from tests.nats import StartNats, free_ports
+from tests.nats import StartNats, free_port, free_ports
 from tests.processes import alive
 from tests.ssh import Key, SshServer, StartSsh, children, new_key
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 BRIDGE = "import sys; from headrace.bridge.main import main; sys.exit(main())"
 BACK_SECONDS = 10.0
@@ -166,6 +168,34 @@ class Tunnel:
                 ):
                     found.append(pid)
         return found
+
+
+class RawLeaf:
+    """What listens at the gate's port: a plain TCP server in the place of a nats-server."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._accepted: asyncio.Queue[Streams] = asyncio.Queue()
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator["RawLeaf"]:
+        writers: list[asyncio.StreamWriter] = []
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
+            self._accepted.put_nowait((reader, writer))
+
+        server = await asyncio.start_server(accept, "127.0.0.1", self.port)
+        try:
+            yield self
+        finally:
+            server.close()
+            for writer in writers:
+                writer.close()
+
+    async def accepted(self) -> Streams:
+        """The next connection that a gate has made."""
+        return await asyncio.wait_for(self._accepted.get(), 10)
 
 
 class Joined:
