@@ -127,6 +127,17 @@ async def test_64_mb_cross_intact_to_a_slow_reader_in_bounded_memory(
             await until(lambda: running.bridge.metrics()[series] >= SENT_BYTES)
 
 
+async def test_what_the_hub_says_before_the_session_is_there_arrives(
+    tunnel: Tunnel, leaf: RawLeaf
+) -> None:
+    with Running(tunnel) as running:
+        await running.bridge.connected()
+        near = await running.dial()
+        near[1].write(b"first words")
+        far = await leaf.accepted()
+        assert await asyncio.wait_for(far[0].readexactly(11), 10) == b"first words"
+
+
 async def test_a_bridge_that_was_stopped_cuts_nothing_that_lives(
     tunnel: Tunnel, leaf: RawLeaf
 ) -> None:
