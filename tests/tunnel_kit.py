@@ -292,16 +292,17 @@ async def gone(pids: list[int]) -> None:
     await until(lambda: not any(alive(pid) for pid in pids))
 
 
-class Blackhole:
-    """A way to a port that can begin to swallow everything, as a firewall does that forgot us."""
+class Way:
+    """A way from `port` to another that can break off, or begin to swallow everything, as a
+    firewall does that forgot us."""
 
-    def __init__(self) -> None:
-        self.port = free_ports(1)[0]
+    def __init__(self, port: int) -> None:
+        self.port = port
         self._halves: set[_Half] = set()
 
     @contextlib.asynccontextmanager
     async def run(self, target: int) -> AsyncIterator[None]:
-        """Lead to `target`."""
+        """Lead to `target`; then break off."""
         loop = asyncio.get_running_loop()
 
         def accept() -> _Half:
