@@ -271,9 +271,16 @@ def starter(make: Callable[..., SshServer]) -> Iterator[StartSsh]:
         "embedded",
     ]
 )
-def start_ssh(request: pytest.FixtureRequest) -> Iterator[StartSsh]:
+def ssh_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of server: the test runs once with each."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def start_ssh(ssh_kind: str) -> Iterator[StartSsh]:
     """Start a server of each kind: the test runs once with each."""
-    with starter(KINDS[request.param]) as start:
+    with starter(KINDS[ssh_kind]) as start:
         yield start
 
 

@@ -19,9 +19,11 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from headrace.slurm.gate_script import authorized_key, render
-from tests.nats import StartNats, free_ports
+from tests.nats import StartNats, free_port, free_ports
 from tests.processes import alive
 from tests.ssh import Key, SshServer, StartSsh, children, new_key
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 BRIDGE = "import sys; from headrace.bridge.main import main; sys.exit(main())"
 BACK_SECONDS = 10.0
@@ -168,6 +170,34 @@ class Tunnel:
         return found
 
 
+class RawLeaf:
+    """What listens at the gate's port: a plain TCP server in the place of a nats-server."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._accepted: asyncio.Queue[Streams] = asyncio.Queue()
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator["RawLeaf"]:
+        writers: list[asyncio.StreamWriter] = []
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
+            self._accepted.put_nowait((reader, writer))
+
+        server = await asyncio.start_server(accept, "127.0.0.1", self.port)
+        try:
+            yield self
+        finally:
+            server.close()
+            for writer in writers:
+                writer.close()
+
+    async def accepted(self) -> Streams:
+        """The next connection that a gate has made."""
+        return await asyncio.wait_for(self._accepted.get(), 10)
+
+
 class Joined:
     """Two nats-servers, joined through a tunnel."""
 
@@ -262,16 +292,17 @@ async def gone(pids: list[int]) -> None:
     await until(lambda: not any(alive(pid) for pid in pids))
 
 
-class Blackhole:
-    """A way to a port that can begin to swallow everything, as a firewall does that forgot us."""
+class Way:
+    """A way from `port` to another that can break off, or begin to swallow everything, as a
+    firewall does that forgot us."""
 
-    def __init__(self) -> None:
-        self.port = free_ports(1)[0]
+    def __init__(self, port: int) -> None:
+        self.port = port
         self._halves: set[_Half] = set()
 
     @contextlib.asynccontextmanager
     async def run(self, target: int) -> AsyncIterator[None]:
-        """Lead to `target`."""
+        """Lead to `target`; then break off."""
         loop = asyncio.get_running_loop()
 
         def accept() -> _Half:

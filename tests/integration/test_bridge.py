@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.nats import StartNats
+from tests.nats import StartNats, free_port
 from tests.ssh import StartSsh
-from tests.tunnel_kit import Blackhole, Joined, gone, until
+from tests.tunnel_kit import Joined, Way, gone, until
 
 WATCHFUL: dict[str, Any] = {"ping": 1, "silence_seconds": 2.5, "greeting_seconds": 2.0}
 """The servers ping each other every second, so that silence is soon found."""
@@ -111,7 +111,7 @@ async def test_a_stopped_leaf_is_found(
 async def test_a_connection_that_swallows_everything_is_found_and_replaced(
     tmp_path: Path, start_sshd: StartSsh, nats_process: StartNats
 ) -> None:
-    way = Blackhole()
+    way = Way(free_port())
     joined = Joined(tmp_path, start_sshd, nats_process, port=way.port, **WATCHFUL)
     joined.tunnel.ssh.trust(way.port)
     async with way.run(joined.tunnel.ssh.port), joined.run():

@@ -16,7 +16,7 @@ import pytest
 
 from tests.nats import free_port, free_ports
 from tests.ssh import LOCKED, OpenSsh, StartSsh, new_key, starter
-from tests.tunnel_kit import Bridge, Tunnel, until
+from tests.tunnel_kit import Bridge, RawLeaf, Streams, Tunnel, until
 
 pytestmark = pytest.mark.openssh
 
@@ -25,45 +25,15 @@ SENT_BYTES = 64 * MEGABYTE
 KERNEL_BYTES = 24 * MEGABYTE
 """What the kernel may hold of a direction: three pairs of sockets and two pipes."""
 
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-class Leaf:
-    """What listens at the gate's port: a plain TCP server in the place of a nats-server."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._accepted: asyncio.Queue[Streams] = asyncio.Queue()
-
-    @contextlib.asynccontextmanager
-    async def run(self) -> AsyncIterator["Leaf"]:
-        writers: list[asyncio.StreamWriter] = []
-
-        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writers.append(writer)
-            self._accepted.put_nowait((reader, writer))
-
-        server = await asyncio.start_server(accept, "127.0.0.1", self.port)
-        try:
-            yield self
-        finally:
-            server.close()
-            for writer in writers:
-                writer.close()
-
-    async def accepted(self) -> Streams:
-        """The next connection that a gate has made."""
-        return await asyncio.wait_for(self._accepted.get(), 10)
-
 
 @pytest.fixture
-async def leaf() -> AsyncIterator[Leaf]:
-    async with Leaf().run() as leaf:
+async def leaf() -> AsyncIterator[RawLeaf]:
+    async with RawLeaf().run() as leaf:
         yield leaf
 
 
 @pytest.fixture
-def tunnel(tmp_path: Path, start_sshd: StartSsh, leaf: Leaf) -> Tunnel:
+def tunnel(tmp_path: Path, start_sshd: StartSsh, leaf: RawLeaf) -> Tunnel:
     return Tunnel(tmp_path, start_sshd, gate_port=leaf.port)
 
 
@@ -93,7 +63,7 @@ class Running:
         self._dialled.append(writer)
         return reader, writer
 
-    async def joined(self, leaf: Leaf) -> tuple[Streams, Streams]:
+    async def joined(self, leaf: RawLeaf) -> tuple[Streams, Streams]:
         """A connection of the hub, and the leaf's end of it."""
         near = await self.dial()
         return near, await leaf.accepted()
@@ -111,7 +81,7 @@ async def closed(streams: Streams) -> None:
 
 @pytest.mark.parametrize("way", ["up", "down"])
 async def test_64_mb_cross_intact_to_a_slow_reader_in_bounded_memory(
-    tmp_path: Path, leaf: Leaf, way: str
+    tmp_path: Path, leaf: RawLeaf, way: str
 ) -> None:
     # Keys change many times on the way.
     with starter(lambda *lines: OpenSsh(*lines, settings=f"{LOCKED}RekeyLimit 4M\n")) as start:
@@ -157,8 +127,19 @@ async def test_64_mb_cross_intact_to_a_slow_reader_in_bounded_memory(
             await until(lambda: running.bridge.metrics()[series] >= SENT_BYTES)
 
 
+async def test_what_the_hub_says_before_the_session_is_there_arrives(
+    tunnel: Tunnel, leaf: RawLeaf
+) -> None:
+    with Running(tunnel) as running:
+        await running.bridge.connected()
+        near = await running.dial()
+        near[1].write(b"first words")
+        far = await leaf.accepted()
+        assert await asyncio.wait_for(far[0].readexactly(11), 10) == b"first words"
+
+
 async def test_a_bridge_that_was_stopped_cuts_nothing_that_lives(
-    tunnel: Tunnel, leaf: Leaf
+    tunnel: Tunnel, leaf: RawLeaf
 ) -> None:
     with Running(tunnel, silence_seconds=2) as running:
         await running.bridge.connected()
@@ -185,7 +166,7 @@ async def test_a_bridge_that_was_stopped_cuts_nothing_that_lives(
 
 
 async def test_more_connections_than_it_may_make_are_closed_at_once(
-    tunnel: Tunnel, leaf: Leaf
+    tunnel: Tunnel, leaf: RawLeaf
 ) -> None:
     with Running(tunnel, max_sessions=2) as running:
         await running.bridge.connected()
@@ -205,7 +186,7 @@ async def test_more_connections_than_it_may_make_are_closed_at_once(
 
 
 async def test_without_ssh_a_connection_of_the_hub_is_closed_at_once(
-    tunnel: Tunnel, leaf: Leaf
+    tunnel: Tunnel, leaf: RawLeaf
 ) -> None:
     tunnel.ssh.stop()
     with Running(tunnel) as running:
@@ -219,7 +200,7 @@ async def test_without_ssh_a_connection_of_the_hub_is_closed_at_once(
         await closed(far)
 
 
-async def test_one_end_closes_with_the_other(tunnel: Tunnel, leaf: Leaf) -> None:
+async def test_one_end_closes_with_the_other(tunnel: Tunnel, leaf: RawLeaf) -> None:
     with Running(tunnel) as running:
         await running.bridge.connected()
         near, far = await running.joined(leaf)
@@ -233,7 +214,7 @@ async def test_one_end_closes_with_the_other(tunnel: Tunnel, leaf: Leaf) -> None
         await until(lambda: not tunnel.gates())
 
 
-async def test_clusters_do_not_disturb_each_other(tunnel: Tunnel, leaf: Leaf) -> None:
+async def test_clusters_do_not_disturb_each_other(tunnel: Tunnel, leaf: RawLeaf) -> None:
     link, dead, nowhere, metrics = free_ports(4)
     alpha = tunnel.cluster(link)
     beta = tunnel.cluster(dead, name="beta", port=nowhere)
@@ -326,7 +307,7 @@ def spoil_key(tunnel: Tunnel) -> None:
 
 
 def spoil_passphrase(tunnel: Tunnel) -> None:
-    change = ["ssh-keygen", "-p", "-q", "-N", "secret", "-P", "", "-f", tunnel.key.private]
+    change = ["ssh-keygen", "-p", "-q", "-N", "secret", "-P", "", "-f", str(tunnel.key.private)]
     subprocess.run(change, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -378,7 +359,7 @@ def silent_server() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-async def test_it_ends_at_once_while_it_carries(tunnel: Tunnel, leaf: Leaf) -> None:
+async def test_it_ends_at_once_while_it_carries(tunnel: Tunnel, leaf: RawLeaf) -> None:
     with Running(tunnel) as running:
         await running.bridge.connected()
         near, far = await running.joined(leaf)

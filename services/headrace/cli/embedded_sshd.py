@@ -55,6 +55,7 @@ class Session(asyncssh.SSHServerSession[bytes]):
         self._program: Program | None = None
         self._task: asyncio.Task[None] | None = None
         self._early: list[bytes] = []
+        self._early_eof = False
         self._closed = False
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
@@ -82,6 +83,8 @@ class Session(asyncssh.SSHServerSession[bytes]):
         for data in self._early:
             program.write(data)
         self._early.clear()
+        if self._early_eof:
+            program.stdin.close()
         self._channel.resume_reading()
 
     def data_received(self, data: bytes, _datatype: asyncssh.DataType) -> None:
@@ -92,7 +95,9 @@ class Session(asyncssh.SSHServerSession[bytes]):
             self._program.write(data)
 
     def eof_received(self) -> bool:
-        if self._program is not None:
+        if self._program is None:
+            self._early_eof = True
+        else:
             self._program.stdin.close()
         return True  # the command may still have something to say
 

@@ -211,6 +211,8 @@ class Machine(RuleBasedStateMachine):
         self.done = 0
         self.put_in = 0
         self.lost_any = False
+        self.late = 0.0
+        """How long the queue's oldest answer has been under way."""
         self.plan()
 
     def plan(self) -> None:
@@ -230,6 +232,8 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def answer(self) -> None:
         status, lane, number, pending = self.queue.answers.pop(0)
+        if not self.queue.answers:
+            self.late = 0.0
         if status:
             self.puller.settled(number, lane, status, self.now)
         else:
@@ -255,6 +259,10 @@ class Machine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.05, 0.3, 1.0, 4.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
+        if self.queue.answers:
+            self.late += seconds
+            # By then the puller may have counted a pull as lost whose answer still comes.
+            self.lost_any |= self.late >= GRACE_SECONDS
         self.queue.tick(self.now)
         self.plan()
 
