@@ -5,6 +5,8 @@ import click
 from headrace.cli.demo.command import demo
 from headrace.cli.init import init
 from headrace.cli.models import models
+from headrace.cli.operate.scale import drain, scale
+from headrace.cli.operate.top import jobs, top
 from headrace.cli.status import status
 
 GROUP_HELP = """\
@@ -16,6 +18,7 @@ On the web machine run two daemons beside a stock nats-server (the "hub", the qu
   headrace-bridge   one SSH connection to each cluster; carries bytes, reads nothing
 On each cluster's service node:
   a stock nats-server (the "leaf"), and the gate, the one thing the bridge's key may run
+  headrace-scaler   submits and ends each model's Slurm jobs, as its backlog asks for
 Inside Slurm jobs, on compute nodes:
   headrace-worker   runs the engine (vLLM, llama.cpp, ...), pulls requests, streams tokens
 
@@ -25,6 +28,12 @@ Where to begin:
   headrace init     configurations and keys for your own machines
   headrace models   check and show the catalogue: one file per model
   headrace status   ask a running service how it is
+
+\b
+For who runs it, beside the scaler:
+  headrace doctor   check every hop, and say what to do
+  headrace top      watch models and their jobs; `jobs` lists them
+  headrace scale    bound a model's jobs by hand; `drain` lets them end
 """
 
 
@@ -38,3 +47,5 @@ main.add_command(init)
 main.add_command(demo)
 main.add_command(models)
 main.add_command(status)
+for command in (top, jobs, scale, drain):
+    main.add_command(command)
