@@ -1,7 +1,7 @@
 """Two ends of a pipe, joined: what arrives at one goes out at the other, as it is.
 
-Nothing here waits, starts a task or keeps a byte: the buffers are those of the two streams below,
-and each end stops reading while the other's buffer is full, so the bounds are theirs as well.
+Nothing here waits, starts a task or, once both are open, keeps a byte: the buffers are those of the
+two streams below, and each end stops reading while the other's is full, so the bounds are theirs.
 """
 
 import asyncio
@@ -43,6 +43,8 @@ class End(asyncio.Protocol):
         """Whether reading has stopped, because the other end takes no more."""
         self.peer: End
         self._stream: Stream | None = None
+        self._early: list[bytes] = []
+        self._full = False
         self._ended = False
         self._lost = lost
 
@@ -52,19 +54,22 @@ class End(asyncio.Protocol):
             return
         self._stream = transport
         transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
-        if self.peer.open:
+        for data in self._early:
+            transport.write(data)
+        self._early.clear()
+        if not self._full:
             self.peer.resume()
-        else:
-            self.pause()  # until there is somewhere to write to
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
         self.peer.write(data)
 
     def pause_writing(self) -> None:
+        self._full = True
         self.peer.pause()
 
     def resume_writing(self) -> None:
+        self._full = False
         self.peer.resume()
 
     def eof_received(self) -> bool:
@@ -81,13 +86,18 @@ class End(asyncio.Protocol):
         return self._stream is not None
 
     def write(self, data: bytes) -> None:
-        """Send `data`, if this end is open."""
+        """Send `data`: now, or when this end opens, or never if it has ended."""
         stream = self._stream
         if stream is not None:
             try:
                 stream.write(data)
             except (OSError, RuntimeError):  # closed a moment ago: its connection_lost comes next
                 self._stream = None
+        elif not self._ended:
+            # Reading stops at the first bytes and not before: uvloop's transports begin to read
+            # after connection_made, whatever was asked of them there.
+            self._early.append(data)
+            self.peer.pause()
 
     def pause(self) -> None:
         """Stop reading."""
@@ -120,8 +130,8 @@ class End(asyncio.Protocol):
 class Pipe:
     """A connection of the hub, joined to an SSH session.
 
-    The hub's end opens first and is not read until the cluster's end is there. When one end is
-    lost the other is closed. `finished` is called when the hub's end is gone.
+    The hub's end opens first; what it says waits until the cluster's end is there. When one end
+    is lost the other is closed. `finished` is called when the hub's end is gone.
     """
 
     def __init__(self, finished: Callable[["Pipe"], None]) -> None:

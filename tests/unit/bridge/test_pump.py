@@ -91,14 +91,25 @@ def test_bytes_go_through_as_they_are() -> None:
     assert (joined.pipe.hub.received, joined.pipe.cluster.received) == (14, 10)
 
 
-def test_the_hub_is_not_read_before_the_session_is_there() -> None:
+def test_what_the_hub_says_before_the_session_is_there_waits_for_it() -> None:
     joined = Joined()
     joined.pipe.hub.connection_made(joined.hub)
+    joined.hub.arrive(b"first words")
     assert joined.hub.paused()
-    assert not joined.pipe.open
     joined.pipe.cluster.connection_made(joined.cluster)
-    assert not joined.hub.paused()
     assert joined.pipe.open
+    assert not joined.hub.paused()
+    assert joined.cluster.waiting == b"first words"
+
+
+def test_so_many_first_words_that_the_session_is_full() -> None:
+    joined = Joined()
+    joined.pipe.hub.connection_made(joined.hub)
+    joined.hub.arrive(bytes(HIGH_WATER + 1))
+    joined.pipe.cluster.connection_made(joined.cluster)
+    assert joined.hub.paused()
+    joined.cluster.deliver(HIGH_WATER + 1)
+    assert not joined.hub.paused()
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
