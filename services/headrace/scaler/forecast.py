@@ -23,8 +23,8 @@ WEIGHT: Final = 0.3
 PERSISTENCE: Final = 0.7
 """How much of a deviation from the profile is still there a lead time later."""
 SMOOTHING: Final = (60.0, 900.0)
-"""Bounds of the smoothing time in seconds. In between it is the lead time (who can't act sooner than
-in ten minutes need not follow each minute), or longer where bursts would be taken for a rate."""
+"""Bounds of the smoothing time in seconds. In between it is the lead time (who can't act sooner
+than in ten minutes need not follow each minute), or more where bursts would be taken for a rate."""
 SMOOTH_TO: Final = 0.2
 """The smoothed rate should be off by a fifth, no more."""
 SCATTER_SECONDS: Final = 10.0
