@@ -3,6 +3,7 @@
 import click
 
 from headrace.cli.demo.command import demo
+from headrace.cli.doctor.command import doctor
 from headrace.cli.init import init
 from headrace.cli.models import models
 from headrace.cli.operate.scale import drain, scale
@@ -47,5 +48,5 @@ main.add_command(init)
 main.add_command(demo)
 main.add_command(models)
 main.add_command(status)
-for command in (top, jobs, scale, drain):
+for command in (doctor, top, jobs, scale, drain):
     main.add_command(command)

@@ -1,0 +1,105 @@
+"""Looks at the web machine's side."""
+
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+
+from headrace.cli import status
+from headrace.cli.doctor import judge
+from headrace.cli.doctor.finding import Finding, bad, ok
+from headrace.cli.http import HttpError, get
+from headrace.runtime import config
+from headrace.runtime.config import ConfigError
+
+
+class EdgeFile(msgspec.Struct, frozen=True):
+    """What of ``edge.toml`` one needs to find the edge."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+
+
+class BridgeCluster(msgspec.Struct, frozen=True):
+    """A cluster, as the bridge is told of it."""
+
+    name: str
+    host: str
+    port: int = 22
+
+
+class BridgeFile(msgspec.Struct, frozen=True):
+    """What of ``bridge.toml`` one needs to look at the bridge."""
+
+    clusters: tuple[BridgeCluster, ...] = ()
+    metrics_port: int = 0
+
+
+def look(folder: Path) -> list[Finding]:
+    """Every hop of the web machine whose files are in `folder`."""
+    try:
+        edge = config.load(folder / "edge.toml", EdgeFile, os.environ, "edge")
+        bridge = config.load(folder / "bridge.toml", BridgeFile, os.environ, "bridge")
+    except ConfigError as error:
+        return [bad("configuration", str(error), "edit it; `headrace init` writes an example")]
+    found = [ok("configuration", f"edge.toml and bridge.toml in {folder} can be read")]
+    found += _keys(folder / "keys")
+    found += _known_hosts(folder / "known_hosts", bridge)
+    # One that listens everywhere is also here.
+    host = "127.0.0.1" if edge.host in {"0.0.0.0", "::"} else edge.host
+    found.append(look_at_edge(f"http://{host}:{edge.port}"))
+    return [*found, *_bridge(bridge)]
+
+
+def look_at_edge(url: str) -> Finding:
+    """The API at `url`."""
+    seen = status.look(url, "")
+    return judge.edge(url, seen["alive"], seen["ready"], seen["reason"])
+
+
+def _keys(folder: Path) -> list[Finding]:
+    if not folder.is_dir():
+        return [bad("keys", f"{folder} is not there", "copy the web folder of `headrace init`")]
+    open_ = [
+        path
+        for path in (folder, *sorted(folder.iterdir()))
+        if stat.S_IMODE(path.stat().st_mode) & 0o077
+    ]
+    found = [
+        bad("keys", f"{path} is open to others", f"chmod {'700' if path == folder else '600'} it")
+        for path in open_
+    ]
+    return found or [ok("keys", f"{folder}: nobody else may read them")]
+
+
+def _known_hosts(file: Path, bridge: BridgeFile) -> list[Finding]:
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    known = {
+        name for line in lines if line and line[0] != "#" for name in line.split()[0].split(",")
+    }
+    found = []
+    for each in bridge.clusters:
+        name = each.host if each.port == 22 else f"[{each.host}]:{each.port}"
+        if name not in known:
+            found.append(
+                bad(
+                    f"host key of {each.name}",
+                    f"{file} has none for {name}: the bridge will not connect",
+                    f"ssh-keyscan -t ed25519 -p {each.port} {each.host} >>{file}, and compare its "
+                    "fingerprint with the one that the centre publishes",
+                )
+            )
+    return found or [ok("host keys", f"{file} has one for every cluster")]
+
+
+def _bridge(options: BridgeFile) -> list[Finding]:
+    if not options.metrics_port:
+        return [ok("bridge", "its metrics are off: nothing to look at")]
+    url = f"http://127.0.0.1:{options.metrics_port}/metrics"
+    try:
+        _, body = get(url)
+    except HttpError as error:
+        return [bad("bridge", str(error), "start it: headrace-bridge --config bridge.toml")]
+    names = [each.name for each in options.clusters]
+    return judge.bridge(body.decode(errors="replace"), names)
