@@ -45,8 +45,8 @@ async def run(command: Command, timeout: float, *, max_output: int = MAX_OUTPUT_
     finally:
         if not heard.over.is_set():  # whatever stopped us stops the command too
             _kill_group(transport.get_pid())
-            transport.close()
-            await asyncio.shield(heard.over.wait())
+        transport.close()  # also of a command that has ended: asyncio complains otherwise
+        await asyncio.shield(heard.over.wait())
     if len(heard.out) > max_output:
         return Output(None, failure=f"{command.name} said more than {max_output} bytes")
     out, err = heard.out.decode(errors="replace"), heard.err.decode(errors="replace")
