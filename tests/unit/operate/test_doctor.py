@@ -68,7 +68,7 @@ def test_bad_model_files_are_told_with_their_line() -> None:
 
 def test_partitions_that_models_name_must_be_there() -> None:
     there = Partitions((Partition(name="gpu"), Partition(name="old", up=False)))
-    wanted = {Slug("m"): ("gpu",)}
+    wanted: dict[Slug, tuple[str, ...]] = {Slug("m"): ("gpu",)}
     assert levels(judge.partitions(there, wanted)) == [Level.OK]
     wanted = {Slug("m"): ("gpu", "old", "gone")}
     assert levels(judge.partitions(there, wanted)) == [Level.WARNING, Level.BAD]
