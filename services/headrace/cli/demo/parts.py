@@ -74,7 +74,7 @@ def scaled(workspace: Workspace, site: Site, ports: dict[str, int]) -> list[Part
     ]
 
 
-WAITING: Final = {"HEADRACE_EDGE__HOLD_SECONDS": "0.3", "HEADRACE_EDGE__COMMENT_SECONDS": "0.5"}
+WAITING: Final = {"HEADRACE_EDGE__HOLD_SECONDS": "0.3", "HEADRACE_EDGE__COMMENT_SECONDS": "2"}
 """Where requests wait for jobs, one wants to see how."""
 
 

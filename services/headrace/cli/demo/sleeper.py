@@ -32,7 +32,12 @@ def install(workspace: Workspace, cluster: Cluster, engine: EngineTable, workers
     scaler = daemon_conf.scaler(cluster, (sys.executable, "-P", "-c", entry))
     write_private(workspace.cluster / "scaler.toml", scaler)
     text = model_file(workspace, engine, workers, os.environ)
-    write_private(workspace.cluster / MODELS / "demo.toml", text)
+    file = workspace.cluster / MODELS / "demo.toml"
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        # Load times of another engine would mislead.
+        for learned in workspace.state.glob("learned-*"):
+            learned.unlink()
+    write_private(file, text)
 
 
 def model_file(
