@@ -1,0 +1,1 @@
+"""Days of load in virtual time: scaling policies side by side on a simulated Slurm cluster."""

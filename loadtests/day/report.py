@@ -1,0 +1,161 @@
+"""The results for people: tables in Markdown and plots in SVG."""
+
+from pathlib import Path
+from typing import Final
+
+from loadtests.day.results import OURS, RIVALS, Day, Result, beaten, cheapest, front
+from loadtests.day.run import Point
+
+DEFAULT: Final = "patience 1"
+
+WAITS: Final = "| GPU-hours a day | median | 95 % | 99 % "
+
+HEAD: Final = """\
+# A day of load: GPU-hours against waiting
+
+Three models on a simulated Slurm cluster in virtual time, with the scaler's own `decide`, the
+averaging rule of the reference (Chat AI, section 5.5), fixed capacity, and a bound for whoever
+knows the future. GPU-hours are a day's, one GPU a worker, from the job's start to its end. Waits
+are from a request's arrival to its slot. A busy and a bursty model are counted over a Friday and a
+Saturday, a rare one over two weeks; a Thursday before that serves to learn. Made by
+`make bench-day`; `loadtests/day/arrivals.py` tells how the load is made, `oracle.py` beside it what
+the oracle is. *Foreseeing* (rare models) knows when the next request comes, so it keeps a worker
+exactly when that pays, but starts one only for a request that is there: no rule that does not start
+on prophecy comes below it, and what lies between it and the oracle is the price of not being one.
+"""
+
+
+def markdown(day: Day) -> str:
+    """The whole report."""
+    lines = [HEAD, *_summary(day)]
+    for result in day.results:
+        lines += _scenario(result)
+    return "\n".join(lines) + "\n"
+
+
+def _summary(day: Day) -> list[str]:
+    lines = [
+        "## In short",
+        "",
+        f"Ours at its default, {DEFAULT}. *Rival* is the cheapest setting of averaging or fixed",
+        "capacity whose 95th percentile is no longer. *Oracle* is what one who knows the future",
+        "pays at least at our 95th percentile.",
+        "",
+        "| model | loads in | Slurm's queue " + WAITS + "| rival | oracle | ours / oracle |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in day.results:
+        ours = next(point for point in result.of(OURS) if point.setting == DEFAULT)
+        rival = cheapest(result.of(*RIVALS), ours.p95)
+        against = next(each for each in result.against if each.setting == DEFAULT)
+        lines.append(
+            f"| {result.model} | {result.load_seconds:g} s | {result.queue} "
+            f"| {ours.gpu_hours:.1f} | {_waits(ours)} "
+            f"| {f'{rival.gpu_hours:.1f} ({rival.policy})' if rival else 'none'} "
+            f"| {against.oracle:.1f} | {against.ratio:.2f} |"
+        )
+    settings = sum(len(result.of(OURS)) for result in day.results)
+    lines += ["", "### Where a rival beats a setting of ours on both axes", ""]
+    for wait, name in (("p95", "95th percentile"), ("p50", "median"), ("p99", "99th percentile")):
+        pairs = [(result, *pair) for result in day.results for pair in beaten(result, wait)]
+        lines.append(f"By the {name}: {len(pairs)} of {settings} settings.")
+        lines += [
+            f"- {result.scenario}: {ours.setting} ({_short(ours, wait)}) by {rival.policy} "
+            f"{rival.setting} ({_short(rival, wait)})"
+            for result, ours, rival in pairs
+        ]
+        lines.append("")
+    within = [each.ratio <= 1.3 for result in day.results for each in result.against]
+    lines += [f"Within 1.3 times the oracle: {sum(within)} of {len(within)} settings.", ""]
+    return lines
+
+
+def _scenario(result: Result) -> list[str]:
+    lines = [
+        f"## {result.scenario}",
+        "",
+        f"{result.requests_a_day:,.0f} requests a day. Of the rivals, the settings that no other",
+        "of their kind beats by the 95th percentile.",
+        "",
+        "| policy | setting " + WAITS + "| mean | jobs a day | oracle | ours / oracle |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    known = {each.setting: each for each in result.against}
+    for policy in (OURS, *RIVALS, "foreseeing"):
+        points = result.of(policy)
+        for point in points if policy == OURS else front(points):
+            row = f"| {policy} | {point.setting} | {point.gpu_hours:.1f} | {_waits(point)} "
+            row += f"| {point.mean:.1f} | {point.submissions:.0f} "
+            found = known.get(point.setting) if policy == OURS else None
+            row += f"| {found.oracle:.1f} | {found.ratio:.2f} |" if found else "| | |"
+            lines.append(row)
+    return [*lines, ""]
+
+
+def _waits(point: Point) -> str:
+    return f"{_seconds(point.p50)} | {_seconds(point.p95)} | {_seconds(point.p99)}"
+
+
+def _short(point: Point, wait: str) -> str:
+    return f"{point.gpu_hours:.1f} GPU-hours, {_seconds(getattr(point, wait))}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
+
+
+def plots(day: Day, folder: Path) -> list[Path]:
+    """One picture for each model: a panel for each load time and state of Slurm's queue."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "day"
+    mpl.rcParams["svg.fonttype"] = "none"
+    made = []
+    for model in dict.fromkeys(result.model for result in day.results):
+        path = folder / f"day-{model}.svg"
+        _plot([result for result in day.results if result.model == model], model, path)
+        made.append(path)
+    return made
+
+
+def _plot(results: list[Result], model: str, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    rows = list(dict.fromkeys(result.load_seconds for result in results))
+    columns = list(dict.fromkeys(result.queue for result in results))
+    figure, axes = plt.subplots(
+        len(rows), len(columns), figsize=(11, 3.2 * len(rows)), sharex=True, squeeze=False
+    )
+    marks = {"averaging": ("s", "C1"), "fixed": ("D", "C2"), "foreseeing": (".", "C4")}
+    for result in results:
+        panel = axes[rows.index(result.load_seconds)][columns.index(result.queue)]
+        ours = front(result.of(OURS))
+        panel.plot(
+            [point.gpu_hours for point in ours], [point.p95 for point in ours], "o-", label="ours"
+        )
+        for policy, (mark, colour) in marks.items():
+            points = result.of(policy)
+            panel.plot(
+                [point.gpu_hours for point in points],
+                [point.p95 for point in points],
+                mark,
+                color=colour,
+                alpha=0.6,
+                label=policy if points else None,
+            )
+        bound = sorted((each.oracle, each.p95) for each in result.against)
+        panel.plot(*zip(*bound, strict=True), "k--", label="oracle (bound)")
+        panel.set_yscale("symlog", linthresh=1)
+        panel.set_xscale("log")
+        panel.set_ylim(bottom=0)
+        panel.set_title(f"loads in {result.load_seconds:g} s, queue: {result.queue}", fontsize=9)
+    for panel in axes[-1]:
+        panel.set_xlabel("GPU-hours a day")
+    for row in axes:
+        row[0].set_ylabel("95th percentile of waiting, s")
+    axes[0][0].legend(fontsize=8)
+    figure.suptitle(f"{model} model")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
