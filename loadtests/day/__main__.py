@@ -16,7 +16,7 @@ import msgspec
 
 from loadtests.day import report
 from loadtests.day.arrivals import DAY, Load
-from loadtests.day.oracle import Bound, Oracle
+from loadtests.day.oracle import Oracle
 from loadtests.day.results import OURS, Against, Day, Result
 from loadtests.day.run import Point, run
 from loadtests.day.scenarios import SLOTS, Model, Scenario, policies, requests, scenarios
@@ -38,21 +38,16 @@ class Bounds:
             start=start,
             most=min(model.most, 8),
         )
-        self._known: dict[float, Bound] = {}
+        self._known: dict[float, float] = {}
 
     def against(self, point: Point) -> Against:
         """`point` beside the oracle at its 95th percentile, rounded up to two digits."""
         wait = _rounded_up(point.p95)
         if wait not in self._known:
-            self._known[wait] = self._oracle.bound(wait)
-        hours = self._known[wait].least / 3600 / self._days
-        planned = self._known[wait].planned / 3600 / self._days
+            self._known[wait] = self._oracle.least(wait) / 3600 / self._days
+        hours = self._known[wait]
         return Against(
-            setting=point.setting,
-            p95=point.p95,
-            oracle=hours,
-            planned=planned if math.isfinite(planned) else None,
-            ratio=point.gpu_hours / hours,
+            setting=point.setting, p95=point.p95, oracle=hours, ratio=point.gpu_hours / hours
         )
 
 

@@ -14,10 +14,10 @@ what any scaler pays, or very near one:
 - The share of late requests is kept by a price for each (a Lagrange multiplier), with which least
   cost is found by dynamic programming over bins, workers and backlog. For every price, the least
   cost less the price of the allowed late requests is a lower bound (weak duality); the best of
-  several prices is taken. Between backlogs of the grid, costs are interpolated.
+  many prices is taken. Between backlogs of the grid, costs are interpolated.
 """
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +26,14 @@ from loadtests.day.arrivals import Load
 
 QUEUES: Final = 40
 LATE: Final = 0.05
-ROUNDS: Final = 8
+PRICES: Final = 8
+"""Tried at once, twice: over the whole range, then around the best."""
+CHEAPEST, DEAREST = 0.01, 1e5
+"""GPU seconds for a late request."""
 TOLERANCE: Final = 0.5
 """Slot seconds of backlog that count as none."""
 
 Array = NDArray[np.float64]
-
-
-class Bound(NamedTuple):
-    """What the oracle pays in GPU seconds, by the dual and by a plan that is nearly as good."""
-
-    least: float
-    planned: float
 
 
 class Oracle:
@@ -63,81 +59,45 @@ class Oracle:
         self._inflow = np.diff(self._asked(self._edges))
         self._requests = int(np.diff(np.searchsorted(self._came, [begin, end]))[0])
 
-    def bound(self, wait: float) -> Bound:
+    def least(self, wait: float) -> float:
         """The least GPU seconds with at most 5 % of the requests waiting longer than `wait`."""
-        least, planned = 0.0, float("inf")
-        low, high, price = 0.0, float("inf"), 30.0
-        for _ in range(ROUNDS):
-            cost, paid, late = self._solve(wait, price)
-            least = max(least, cost - price * LATE * self._requests)
-            if late <= LATE * self._requests:
-                planned, high = min(planned, paid), price
-                price = (low * high) ** 0.5 if low else price / 8
-            else:
-                low = price
-                price = (low * high) ** 0.5 if high < float("inf") else price * 8
-        return Bound(least, planned)
+        prices = np.geomspace(CHEAPEST, DEAREST, PRICES)
+        bounds = self._bounds(wait, prices)
+        best = int(bounds.argmax())
+        around = prices[max(best - 1, 0)], prices[min(best + 1, PRICES - 1)]
+        return float(max(bounds.max(), self._bounds(wait, np.geomspace(*around, PRICES)).max()))
 
     def _asked(self, times: Array) -> Array:
         """C(t): slot seconds that requests have asked for by each of `times`."""
         came, left = np.searchsorted(self._came, times), np.searchsorted(self._left, times)
-        served: Array = (
+        asked: Array = (
             came * times - self._came_sums[came] - (left * times - self._left_sums[left])
         )
-        return served
+        return asked
 
-    def _solve(self, wait: float, price: float) -> tuple[float, float, float]:
-        """Least cost at `price` per late request; GPU seconds and late requests of that plan."""
+    def _bounds(self, wait: float, prices: Array) -> Array:
+        """A lower bound by each price. Axes are prices, workers, backlogs."""
         ends = self._edges[1:]
         allowed = self._asked(ends) - self._asked(ends - wait) + TOLERANCE
-        counts = np.diff(np.searchsorted(self._came, self._edges - wait)) * price
-        top = max(self._inflow.max() * 4, self._slots * self._step * 4, allowed.max() * 1.5)
-        grid = _Grid(max(top, self._inflow.sum() * LATE))
-        workers = np.arange(self._most + 1)
-        serves = workers[:, None] * self._slots * self._step
-        runs = workers[:, None] * self._step
-        starts = self._start * np.maximum(workers[None, :] - workers[:, None], 0)[:, :, None]
-        value = np.tile(grid.values / self._slots, (len(workers), 1))
-        choices = np.zeros((len(ends), len(workers), QUEUES), dtype=np.int8)
+        late = np.diff(np.searchsorted(self._came, self._edges - wait))
+        top = max(self._inflow.max() * 4, allowed.max() * 1.5, self._inflow.sum() * LATE)
+        grid = np.concatenate([[0.0], np.geomspace(1.0, top, QUEUES - 1)])
+        scale = (QUEUES - 2) / np.log(top)
+        workers = np.arange(self._most + 1)[:, None]
+        serves, runs = workers * (self._slots * self._step), workers * self._step
+        starts = workers * self._start
+        value = np.tile(grid / self._slots, (PRICES, self._most + 1, 1))
         for at in range(len(ends) - 1, -1, -1):
-            after = np.clip(grid.values[None, :] + self._inflow[at] - serves, 0.0, grid.top)
-            low, part = grid.place(after)
-            then = value[workers[:, None], low] * (1 - part)
-            then += value[workers[:, None], low + 1] * part
-            then += runs + np.where(after > allowed[at], counts[at], 0.0)
-            total = starts + then[None, :, :]
-            choices[at] = total.argmin(axis=1)
-            value = total.min(axis=1)
-        paid, late = self._follow(choices, allowed, counts, grid)
-        return float(value[0, 0]), paid, late / price
-
-    def _follow(
-        self, choices: NDArray[np.int8], allowed: Array, counts: Array, grid: "_Grid"
-    ) -> tuple[float, float]:
-        workers, backlog, paid, late = 0, 0.0, 0.0, 0.0
-        for at, inflow in enumerate(self._inflow):
-            low, part = grid.place(np.array(backlog))
-            chosen = int(choices[at, workers, int(low) + round(float(part))])
-            paid += max(chosen - workers, 0) * self._start + chosen * self._step
-            workers = chosen
-            backlog = max(0.0, backlog + float(inflow) - workers * self._slots * self._step)
-            backlog = min(backlog, grid.top)
-            late += float(counts[at]) if backlog > allowed[at] else 0.0
-        return paid + backlog / self._slots, late
-
-
-class _Grid:
-    """Backlogs in slot seconds: 0, then geometric from 1."""
-
-    def __init__(self, top: float) -> None:
-        self.top = top
-        self.values = np.concatenate([[0.0], np.geomspace(1.0, top, QUEUES - 1)])
-        self._scale = (QUEUES - 2) / np.log(top)
-
-    def place(self, backlog: Array) -> tuple[NDArray[np.int64], Array]:
-        """The place below each backlog, and how far it is to the next."""
-        place = np.where(
-            backlog < 1.0, backlog, 1.0 + np.log(np.maximum(backlog, 1.0)) * self._scale
-        )
-        low = np.minimum(place.astype(np.int64), QUEUES - 2)
-        return low, place - low
+            after = np.clip(grid + self._inflow[at] - serves, 0.0, top)
+            place = np.where(after < 1.0, after, 1.0 + np.log(np.maximum(after, 1.0)) * scale)
+            low = np.minimum(place.astype(np.int64), QUEUES - 2)
+            part = place - low
+            then = value[:, workers, low] * (1 - part) + value[:, workers, low + 1] * part + runs
+            if late[at]:
+                then += np.where(after > allowed[at], late[at], 0.0) * prices[:, None, None]
+            # From n workers on to fewer, for nothing, or to more, which have to start.
+            fewer = np.minimum.accumulate(then, axis=1)
+            more = np.minimum.accumulate((then + starts)[:, ::-1], axis=1)[:, ::-1] - starts
+            value = np.minimum(fewer, more)
+        bounds: Array = value[:, 0, 0] - prices * LATE * self._requests
+        return bounds

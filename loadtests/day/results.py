@@ -18,8 +18,6 @@ class Against(msgspec.Struct, frozen=True, kw_only=True):
     p95: float
     oracle: float
     """What the oracle pays at least."""
-    planned: float | None
-    """What a plan of the oracle's pays, which bounds it from above; null if none was found."""
     ratio: float
     """Ours over `oracle`."""
 

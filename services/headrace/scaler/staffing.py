@@ -85,7 +85,7 @@ def catch_up(
     """
     best, least = 0, math.inf
     for count in range(1, max(most, 1) + 1):
-        times = sorted((ready_in + [more_in] * count)[:count])
+        times = sorted((sorted(ready_in) + [more_in] * count)[:count])
         cost = _area(backlog, rate, per_worker, times, horizon=4 * more_in + 3600) / patience
         cost += math.fsum(2 * min(left, load) for left in times if left > 0)
         if cost < least * (1 - 1e-9):
