@@ -70,9 +70,7 @@ class Oracle:
     def _asked(self, times: Array) -> Array:
         """C(t): slot seconds that requests have asked for by each of `times`."""
         came, left = np.searchsorted(self._came, times), np.searchsorted(self._left, times)
-        asked: Array = (
-            came * times - self._came_sums[came] - (left * times - self._left_sums[left])
-        )
+        asked: Array = came * times - self._came_sums[came] - (left * times - self._left_sums[left])
         return asked
 
     def _bounds(self, wait: float, prices: Array) -> Array:

@@ -13,8 +13,8 @@ from headrace.scaler.learning import SOFT_SECONDS, Learned
 from headrace.scaler.observations import Job, JobPhase
 from headrace.scaler.samples import left_over, quantile
 
-LOW: Final = 0.1
-HIGH: Final = 0.9
+LOW: Final = 0.06
+HIGH: Final = 0.94
 """The interval leaves out a tenth at either end."""
 
 

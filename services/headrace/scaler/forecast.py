@@ -32,6 +32,7 @@ SCATTER_SECONDS: Final = 10.0
 SCATTER_COUNTS: Final = 8000.0
 """Requests after which the older half of the scatter is forgotten: some hundred bursts."""
 PENDING: Final = 16
+ENOUGH: Final = 8
 QUANTILES: Final = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -47,6 +48,8 @@ class Forecast(msgspec.Struct):
     """Rates by half hour, 0 to 47 on workdays and 48 to 95 on weekends."""
     errors: Samples = msgspec.field(default_factory=Samples)
     """Logarithms of actual over forecast rates."""
+    factors: list[float] = msgspec.field(default_factory=lambda: [1.0])
+    """Equally likely factors between a forecast and what comes, from those errors."""
     due: list[tuple[float, float]] = msgspec.field(default_factory=list)
     """Forecasts whose time has not come: when, and the rate."""
     seen_at: float = 0.0
@@ -92,12 +95,9 @@ class Forecast(msgspec.Struct):
             return first if second is None else second
         return first + (second - first) * (place - 0.5 - left)
 
-    def range(self, rate: float) -> tuple[float, ...]:
+    def range(self, rate: float) -> list[float]:
         """Equally likely rates around a forecast `rate`, by how wrong forecasts were."""
-        if len(self.errors) < 8:
-            return (rate,)
-        ordered = self.errors.ordered
-        return tuple(rate * math.exp(quantile(ordered, fraction)) for fraction in QUANTILES)
+        return [rate * factor for factor in self.factors]
 
     def smoothing(self, lead: float) -> float:
         """Seconds over which the rate is smoothed, for acting `lead` seconds ahead.
@@ -139,6 +139,9 @@ class Forecast(msgspec.Struct):
             _, foretold = self.due.pop(0)
             if max(foretold, self.rate) > 3 * least:
                 self.errors.add(math.log((self.rate + least) / (foretold + least)))
+                ordered = self.errors.ordered
+                if len(ordered) >= ENOUGH:
+                    self.factors = [math.exp(quantile(ordered, part)) for part in QUANTILES]
         if not self.due or self.due[-1][0] <= now + lead * (1 - 4 / PENDING):
             if len(self.due) == PENDING:
                 del self.due[0]

@@ -16,6 +16,7 @@ class Samples(msgspec.Struct):
     values: list[float] = msgspec.field(default_factory=list)
     ordered: list[float] = msgspec.field(default_factory=list)
     """The same, ascending: quantiles are asked for far more often than values come."""
+    middle: float = 0.0
 
     def add(self, value: float) -> None:
         """Take a measurement in; the oldest makes room."""
@@ -23,6 +24,7 @@ class Samples(msgspec.Struct):
         insort(self.ordered, value)
         if len(self.values) > KEPT:
             del self.ordered[bisect_left(self.ordered, self.values.pop(0))]
+        self.middle = quantile(self.ordered, 0.5)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -33,7 +35,7 @@ class Samples(msgspec.Struct):
 
     def median(self, default: float) -> float:
         """The middle measurement: one odd load or wait moves it little."""
-        return self.quantile(0.5, default)
+        return self.middle if self.values else default
 
 
 def quantile(ordered: Sequence[float], fraction: float) -> float:

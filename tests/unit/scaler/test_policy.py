@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.scaler.learning import Learned
-from headrace.scaler.observations import Ended, JobPhase, Observation, Outcome
+from headrace.scaler.observations import Ended, Job, JobPhase, Observation, Outcome
 from headrace.scaler.policy import Cancel, Decision, Drain, Submit, decide, observe
 from headrace.scaler.spec import Scaling
 from tests.unit.scaler.observed import NOW, anything, job, seen
@@ -185,6 +185,7 @@ def fail(learned: Learned, now: float, node: str, spec: Scaling = SPEC) -> Decis
 
 def test_failures_back_off_and_at_last_the_model_is_marked_failed() -> None:
     learned, now, pauses = Learned(), NOW, []
+    decision = Decision(desired=0, needed=0, reason="")
     for number in range(SPEC.failures_to_give_up):
         decision = fail(learned, now, f"node{number}")
         begun = now
@@ -222,7 +223,8 @@ def test_a_node_on_which_jobs_fail_is_avoided_for_a_while() -> None:
 @pytest.mark.parametrize("per_minute", [1, 3])
 def test_submissions_have_a_cap(per_minute: int) -> None:
     spec = Scaling(min=20, max=20, submissions_per_minute=per_minute)
-    learned, jobs = Learned(), []
+    learned = Learned()
+    jobs: list[Job] = []
     for second in range(0, 121, 5):
         now = NOW + second
         decision = observe(seen(0, 0, *jobs, now=now), spec, learned, now)
