@@ -224,18 +224,28 @@ async def test_leaving_while_queued_takes_the_request_out_of_the_queue(
 async def test_leaving_while_running_cancels_also_when_the_cancel_is_lost_once(
     start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
 ) -> None:
-    edge = start_edge()
+    edge = start_edge(hold_seconds=30)  # no comment: the first line is the first token
     url = f"{edge.url}/v1/chat/completions"
-    async with http.post(url, headers=edge.headers, json=STREAM) as answer:
-        job = await worker.take()
-        await job.send(job.accepted(), job.head(), *job.chunks(sse("a")))
+    asking = asyncio.create_task(http.post(url, headers=edge.headers, json=STREAM))
+    job = await worker.take()
+    await job.send(job.accepted(), job.head(), *job.chunks(sse("a")))
+    async with await asking as answer:
         await answer.content.readline()
     cancel = await asyncio.wait_for(worker.controls.get(), 10)
     assert cancel == Cancel(job.request.id)
-    # The worker did not hear it and goes on:
-    await job.send(*job.chunks(sse("b"), first=3))
-    assert await asyncio.wait_for(worker.controls.get(), 10) == cancel
-    assert await worker.waiting() == 0
+
+    async def hears_it_again() -> bool:
+        # The worker did not hear it and goes on.
+        await job.send(*job.chunks(sse("b"), first=3))
+        return not worker.controls.empty()
+
+    await eventually(hears_it_again)
+    assert worker.controls.get_nowait() == cancel
+
+    async def queue_is_empty() -> bool:
+        return await worker.waiting() == 0
+
+    await eventually(queue_is_empty)
 
 
 async def test_a_lost_frame_is_asked_for_again(
