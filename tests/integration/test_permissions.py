@@ -38,6 +38,8 @@ RES = f"hr.res.{EDGE}.{REQUEST}"
 CTL = f"hr.ctl.{WORKER}"
 STATE = f"hr.state.{CLUSTER}.{MODEL}.{WORKER}"
 PLAN = f"hr.plan.{CLUSTER}.{MODEL}"
+OTHER_PLAN = f"hr.plan.south.{MODEL}"
+"""What the scaler of another cluster tells: counts of workers and times, never content."""
 DEMAND = f"hr.demand.{MODEL}"
 NEXT = f"CONSUMER.MSG.NEXT.REQUESTS.{CONSUMER}"
 INFO = f"CONSUMER.INFO.REQUESTS.{CONSUMER}"
@@ -83,7 +85,7 @@ STRANGE = ["anything.else", "hr", "hr.other", "_INBOX.stranger.x"]
 
 # One token is one principal; every subject below is tried by each.
 PUBLISH = [
-    REQ, RES, CTL, STATE, PLAN, DEMAND, ACK, "$JS.ACK.OTHER.c.1.1.1.1.1",
+    REQ, RES, CTL, STATE, PLAN, OTHER_PLAN, DEMAND, ACK, "$JS.ACK.OTHER.c.1.1.1.1.1",
     *(prefix + verb for prefix in (HERE, HUB) for verb in (NEXT, INFO, *MAKERS, *DESTROYERS)),
     f"_INBOX.edge.{EDGE}.x", f"_INBOX.worker.{WORKER}.x", "_INBOX.scaler.x",
     *SYSTEM, *STRANGE,
@@ -113,11 +115,11 @@ WORKER_MAY = {
 }
 HUB_WORKER_MAY = WORKER_MAY | {"publish": [*on_the_hub(NEXT), ACK, RES, STATE]}
 SCALER_MAY = {
-    "publish": [HUB + INFO, PLAN],
-    "subscribe": ["hr.state.>", "hr.demand.>", "_INBOX.scaler.*"],
+    "publish": [HUB + INFO, PLAN, OTHER_PLAN],
+    "subscribe": ["hr.state.>", "hr.demand.>", "hr.plan.>", "_INBOX.scaler.*"],
 }
 LINK_MAY = {
-    "publish": [CTL, DEMAND, f"_INBOX.worker.{WORKER}.x", "_INBOX.scaler.x"],
+    "publish": [CTL, DEMAND, PLAN, OTHER_PLAN, f"_INBOX.worker.{WORKER}.x", "_INBOX.scaler.x"],
     "subscribe": ["hr.res.>", f"hr.res.{EDGE}.*", "hr.state.>", "hr.plan.>"],
 }
 
@@ -198,8 +200,10 @@ def test_the_tables_name_only_subjects_that_are_tried() -> None:
 
 
 # What flows over the link where one end is an attacker who may do anything on his own server.
-IN_TO_THE_CLUSTER = [CTL, DEMAND, f"_INBOX.worker.{WORKER}.x", "_INBOX.scaler.x"]
-OUT_OF_THE_CLUSTER = [RES, STATE, PLAN, ACK, HUB + INFO, HUB + NEXT]
+IN_TO_THE_CLUSTER = [
+    CTL, DEMAND, PLAN, OTHER_PLAN, f"_INBOX.worker.{WORKER}.x", "_INBOX.scaler.x",
+]  # fmt: skip
+OUT_OF_THE_CLUSTER = [RES, STATE, PLAN, OTHER_PLAN, ACK, HUB + INFO, HUB + NEXT]
 FLOWS = [subject for subject in PUBLISH if not subject.startswith("$SYS")]
 
 ROGUE_HUB = """
@@ -243,7 +247,7 @@ accounts {{ HEADRACE {{ users: [
 """
 
 
-async def test_a_stolen_cluster_reaches_no_requests_and_no_other_cluster(
+async def test_a_stolen_cluster_reaches_no_requests_and_of_other_clusters_only_plans(
     running: Running, nats: StartNats, tmp_path: Path
 ) -> None:
     """The thief has the cluster's side of the link, with a server that permits him anything."""
@@ -265,11 +269,12 @@ async def test_a_stolen_cluster_reaches_no_requests_and_no_other_cluster(
         # CTL and DEMAND come through, for what is denied here is denied both ways; a control
         # message only counts with a request's id, which is 128 random bits.
         assert not got & {REQ, f"_INBOX.edge.{EDGE}.x"}
-        assert {RES, STATE, PLAN} <= got
+        assert {RES, STATE, PLAN, OTHER_PLAN} <= got
         leaked = await comes_through(inside, thief, flows, sentinel="hr.ctl.sentinel")
         heard = {subject for subject, through in leaked.items() if through}
-        assert not heard & {REQ, RES, STATE, PLAN, f"_INBOX.edge.{EDGE}.x"}
-        assert {CTL, DEMAND} <= heard
+        assert not heard & {REQ, RES, STATE, f"_INBOX.edge.{EDGE}.x"}
+        # Plans tell which models other clusters have and how many workers, nothing of requests.
+        assert {CTL, DEMAND, PLAN, OTHER_PLAN} <= heard
 
 
 async def test_a_stolen_cluster_cannot_touch_the_queue_itself(
