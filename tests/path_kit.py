@@ -100,6 +100,10 @@ class Outcome(msgspec.Struct):
     """The code of a typed error, or what broke."""
     seconds: float = 0.0
     comments: int = 0
+    begun: float = 0.0
+    """When it was asked, in Unix seconds; 0 where it was not."""
+    first: float = 0.0
+    """When its first token came."""
 
 
 async def stream(
@@ -108,7 +112,7 @@ async def stream(
     """Ask for `tokens` tokens and read them to whatever end."""
     body = chat(info["model"], content, tokens)
     headers = {"authorization": f"Bearer {info['api_key']}"}
-    outcome = Outcome()
+    outcome = Outcome(begun=time.time())
     began = time.monotonic()
     try:
         url = f"{info['base_url']}/chat/completions"
@@ -145,6 +149,7 @@ async def _read(answer: aiohttp.ClientResponse, outcome: Outcome) -> None:
             if "error" in chunk:
                 outcome.error = chunk["error"]["code"]
             else:
+                outcome.first = outcome.first or time.time()
                 outcome.text += "".join(
                     choice["delta"].get("content") or "" for choice in chunk["choices"]
                 )
