@@ -16,6 +16,7 @@ from headrace.scaler.learning import Learned
 from headrace.scaler.observations import Ended, JobPhase, Observation
 from headrace.scaler.policy import Decision
 from headrace.scaler.schedule import Window
+from headrace.scaler.sharing import Others, Trust
 from headrace.scaler.spec import Scaling
 
 TURNED_AWAY_SECONDS: Final = 60.0
@@ -36,6 +37,7 @@ class Keeper:
         """What has ended since the last decision."""
         self.turned_away_at = 0.0
         """When a client last asked for the model and did not want to wait in its queue."""
+        self._trust = Trust()
         self._rates: dict[str, tuple[int, float, float]] = {}
 
     def scaling(self, override: Override | None, stale_seconds: float) -> Scaling:
@@ -63,20 +65,22 @@ class Keeper:
         )
 
     def decide(
-        self, spec: Scaling, now: float, *, jobs_at: float, workers_at: float, elsewhere: int
+        self, spec: Scaling, now: float, *, jobs_at: float, workers_at: float, elsewhere: Others
     ) -> Decision:
         """What to do now; what has ended is told to the policy once."""
         counts = self.backlog.now
+        oldest_wait = self.backlog.oldest_wait()
+        load = self.learned.figures(spec).load
         seen = Observation(
             waiting=max(counts.waiting, self._turned_away(now)),
             running=counts.running,
             arrived=counts.arrived,
             completed=counts.completed,
             tokens=sum(known.tokens for known in self.fleet.known.values()),
-            oldest_wait=self.backlog.oldest_wait(),
+            oldest_wait=oldest_wait,
             jobs=self.fleet.jobs(),
             ended=tuple(self.ended),
-            elsewhere=elsewhere,
+            elsewhere=self._trust.believed(elsewhere, oldest_wait, load, now),
             queue_at=self.backlog.at,
             jobs_at=jobs_at,
             workers_at=workers_at,

@@ -9,6 +9,7 @@ from headrace.scaler.learning import Figures, Learned
 from headrace.scaler.observations import Job, JobPhase, Observation
 from headrace.scaler.samples import left_over, quantile
 from headrace.scaler.schedule import local, minimum, place_in
+from headrace.scaler.sharing import share
 from headrace.scaler.spec import Scaling
 
 STEP: Final = 0.05
@@ -28,15 +29,21 @@ def need(seen: Observation, spec: Scaling, learned: Learned, now: float) -> Need
     moment = local(now, spec.timezone)
     then = moment + timedelta(seconds=figures.lead)
     windows = max(minimum(spec.schedule, moment), minimum(spec.schedule, then))
-    needs = [
-        Need(spec.min, "minimum"),
-        Need(windows, "schedule"),
+    asked = [
         _by_backlog(seen, spec, learned, figures, now),
         _by_rate(seen, spec, learned, figures, (place_in(moment), place_in(then))),
     ]
+    # What work asks for is shared with other clusters; what the operator asks for is there anyway.
+    total = max(asked, key=lambda each: each.workers)
+    needs = [
+        Need(spec.min, "minimum"),
+        Need(windows, "schedule"),
+        Need(_ours(total.workers, seen), total.reason),
+    ]
     most = max(needs, key=lambda each: each.workers)
-    here = max(most.workers - seen.elsewhere, spec.min)
-    return Need(min(here, spec.max), most.reason)
+    if total.workers and not most.workers:
+        return Need(0, "other clusters have enough")
+    return Need(min(most.workers, spec.max), most.reason)
 
 
 def ready_in(job: Job, learned: Learned, figures: Figures, now: float) -> float:
@@ -49,24 +56,32 @@ def ready_in(job: Job, learned: Learned, figures: Figures, now: float) -> float:
     return 0.0
 
 
+def _ours(total: int, seen: Observation) -> int:
+    """Our part of the workers that are needed in all clusters together."""
+    ready, loading = len(seen.of(JobPhase.READY)), len(seen.of(JobPhase.LOADING))
+    return share(total, ready, loading, seen.elsewhere)
+
+
 def _by_backlog(
     seen: Observation, spec: Scaling, learned: Learned, figures: Figures, now: float
 ) -> Need:
     if not seen.waiting:
         return Need(1 if seen.running else 0, "requests in work")
     there = seen.of(JobPhase.READY, JobPhase.LOADING, JobPhase.WAITING)
+    elsewhere = [0.0] * seen.elsewhere.ready + [figures.load] * seen.elsewhere.loading
     count = staffing.catch_up(
         backlog=seen.waiting,
         rate=learned.forecast.rate,
         per_worker=spec.slots / figures.service,
-        ready_in=[0.0] * seen.elsewhere + [ready_in(job, learned, figures, now) for job in there],
+        ready_in=elsewhere + [ready_in(job, learned, figures, now) for job in there],
         more_in=figures.lead,
         load=figures.load,
-        most=spec.max + seen.elsewhere,
+        most=spec.max + seen.elsewhere.count,
         patience=spec.patience,
     )
     # While requests wait nobody who serves is sent away.
-    return Need(max(count, len(seen.of(JobPhase.READY)), 1), f"{seen.waiting} requests wait")
+    serving = len(seen.of(JobPhase.READY)) + seen.elsewhere.ready
+    return Need(max(count, serving, 1), f"{seen.waiting} requests wait")
 
 
 def _by_rate(
@@ -83,11 +98,11 @@ def _by_rate(
         count = staffing.workers(
             tuple(_rounded(each * figures.service) for each in forecast.range(rate)),
             slots=spec.slots,
-            most=spec.max + seen.elsewhere,
+            most=spec.max + seen.elsewhere.count,
             peakedness=_rounded(forecast.peakedness(figures.service)),
             patience=spec.patience,
             turnovers=_rounded(figures.lead / figures.service),
-            corrections=learned.replay.corrections(spec.max + seen.elsewhere),
+            corrections=learned.replay.corrections(spec.max + seen.elsewhere.count),
         )
         if count > 1:
             return Need(count, f"{rate:.2g} requests a second expected")

@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import msgspec
 
+from headrace.scaler.sharing import NOBODY, Others
+
 
 class JobPhase(StrEnum):
     """Where a job of ours is, from Slurm's state and its worker's heartbeat together."""
@@ -78,8 +80,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     oldest_wait: float = 0.0
     jobs: tuple[Job, ...] = ()
     ended: tuple[Ended, ...] = ()
-    elsewhere: int = 0
-    """Workers of this model that other clusters have ready or on the way."""
+    elsewhere: Others = NOBODY
+    """Workers of this model in other clusters."""
     queue_at: float
     """When the queue was last read without an error; likewise the two below."""
     jobs_at: float

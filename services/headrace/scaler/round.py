@@ -20,6 +20,7 @@ from headrace.runtime.logging import Logger
 from headrace.scaler import arrival, backlog, keeper
 from headrace.scaler.keeper import Keeper
 from headrace.scaler.learning import Learned
+from headrace.scaler.neighbours import Neighbours
 from headrace.scaler.observations import Ended, JobPhase, Outcome
 from headrace.scaler.options import ScalerOptions
 from headrace.scaler.policy import Action, Cancel, Drain, Submit
@@ -57,8 +58,7 @@ class Rounds:
     ) -> None:
         self.options = options
         self.keepers: dict[Slug, Keeper] = {}
-        self.plans: dict[tuple[str, str], Plan] = {}
-        """What the scalers of other clusters say, by cluster and model."""
+        self.neighbours = Neighbours(options.cluster, options.stale_seconds)
         self.problems: list[str] = []
         self.jobs_at = 0.0
         self._slurm = slurm
@@ -101,7 +101,7 @@ class Rounds:
                 now,
                 jobs_at=self.jobs_at,
                 workers_at=now if heard else 0.0,
-                elsewhere=self._elsewhere(each.model.queue, now),
+                elsewhere=self.neighbours.of(each.model.queue, now),
             )
             for action in decision.actions:
                 if isinstance(action, Submit):
@@ -117,6 +117,7 @@ class Rounds:
             if each.leaving and not each.fleet.known:
                 del self.keepers[each.model.queue]
         self._workers.forget(now)
+        self.neighbours.forget(now)
         self._write_status(rows, now)
         if now - self._kept_at > KEEP_SECONDS:
             self.keep_learned()
@@ -197,13 +198,6 @@ class Rounds:
                 )  # fmt: skip
         self.jobs_at = asked
         await self._end_orphans(snapshot, ours, asked)
-
-    def _elsewhere(self, model: Slug, now: float) -> int:
-        return sum(
-            plan.ready + plan.loading + plan.pending
-            for (_, of), plan in self.plans.items()
-            if of == model and now - plan.sent < self.options.stale_seconds
-        )
 
     # --- acting -------------------------------------------------------------------------------
 

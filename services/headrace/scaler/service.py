@@ -32,9 +32,6 @@ SETTLE_SECONDS: Final = 3.0
 JITTER: Final = 0.2
 """Rounds are spread by this share of the interval, so that many scalers do not ask together."""
 
-MAX_PLANS: Final = 10_000
-"""Models of other clusters that are kept in mind."""
-
 
 class Scaler:
     """One scaler process."""
@@ -142,8 +139,9 @@ class Scaler:
             plan = codec.decode_plan(message.data)
         except HeadraceError:
             return
-        if plan.cluster != self._options.cluster and len(self._rounds.plans) < MAX_PLANS:
-            self._rounds.plans[plan.cluster, plan.model] = plan
+        # As the edge does: what is in the message must not say more than the subject permits.
+        if message.subject == subjects.plan(Slug(plan.cluster), Slug(plan.model)):
+            self._rounds.neighbours.hear(plan, time.time())
 
 
 def _make(folder: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from headrace.scaler.observations import Job, JobPhase, Observation
+from headrace.scaler.sharing import Others
 
 NOW = 1_000_000.0
 
@@ -65,5 +66,10 @@ def anything(draw: st.DrawFn) -> Observation:
         *jobs,
         arrived=draw(st.integers(0, 10_000)),
         completed=draw(st.integers(0, 10_000)),
-        elsewhere=draw(st.integers(0, 3)),
+        elsewhere=Others(
+            ready_before=draw(st.integers(0, 3)),
+            ready_after=draw(st.integers(0, 3)),
+            loading_before=draw(st.integers(0, 2)),
+            loading_after=draw(st.integers(0, 2)),
+        ),
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from headrace.scaler.learning import Learned
 from headrace.scaler.observations import Ended, Job, JobPhase, Observation, Outcome
 from headrace.scaler.policy import Cancel, Decision, Drain, Submit, decide, observe
+from headrace.scaler.sharing import Others
 from headrace.scaler.spec import Scaling
 from tests.unit.scaler.observed import NOW, anything, job, seen
 
@@ -175,7 +176,8 @@ def test_a_successor_comes_only_for_a_worker_that_is_needed() -> None:
 
 
 def test_workers_of_other_clusters_count() -> None:
-    assert observe(seen(5, elsewhere=1), SPEC, Learned(), NOW).actions == ()
+    there = Others(ready_before=1)
+    assert observe(seen(5, elsewhere=there), SPEC, Learned(), NOW).actions == ()
 
 
 def fail(learned: Learned, now: float, node: str, spec: Scaling = SPEC) -> Decision:
