@@ -1,5 +1,8 @@
 """What an operator says by hand: `headrace scale` writes it, every round of the scaler reads it."""
 
+import fcntl
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +47,23 @@ def load(path: Path) -> Overrides:
         raise ValueError(f"{path}: {error}") from error
 
 
-def save(path: Path, overrides: Overrides) -> None:
-    """Replace the file. Raises OSError."""
-    status.write(path, overrides)
+def change(
+    path: Path, model: str, to: Callable[[Override | None], Override | None]
+) -> Override | None:
+    """Make what is said of one model `to` what it was; returns what is said now.
+
+    Two operators at once do so one after the other, and neither's word is lost. Raises OSError,
+    ValueError for a bad file, and what `to` raises; the file stays as it was then.
+    """
+    # The lock is a file of its own: `path` is replaced, and a lock goes with the file it is on.
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        models = dict(load(path).models)
+        said = to(models.pop(model, None))
+        if said is not None:
+            models[model] = said
+        status.write(path, Overrides(models=models))
+    finally:
+        os.close(lock)
+    return said

@@ -15,7 +15,6 @@ from headrace.scaler.fleet import Fleet
 from headrace.scaler.learning import Learned
 from headrace.scaler.observations import Ended, JobPhase, Observation
 from headrace.scaler.policy import Decision
-from headrace.scaler.schedule import Window
 from headrace.scaler.sharing import Others, Trust
 from headrace.scaler.spec import Scaling
 
@@ -50,9 +49,7 @@ class Keeper:
             slots=self.model.slots,
             patience=scale.patience,
             idle_seconds=0.0 if self.leaving else scale.idle_seconds,
-            schedule=()
-            if self.leaving
-            else tuple(Window(when=each.when, min=each.min) for each in scale.schedule),
+            schedule=() if self.leaving else scale.schedule,
             timezone=scale.timezone,
             successor=scale.successor and not self.leaving,
             walltime_seconds=self.model.job.time_seconds,

@@ -4,6 +4,7 @@ The decisions are `policy`'s and the bookkeeping `fleet`'s; this is the shell ar
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -309,7 +310,7 @@ class Rounds:
                     cluster=self.options.cluster,
                     written=now,
                     interval=self.options.interval_seconds,
-                    pid=0,
+                    pid=os.getpid(),
                     queue_at=min(queues, default=now),
                     slurm_at=self.jobs_at,
                     problems=tuple(self.problems),

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from headrace.scaler.schedule import Window
+from headrace.catalogue.schedule import Window
 
 
 class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

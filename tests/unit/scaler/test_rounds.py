@@ -1,10 +1,12 @@
 """The scaler's rounds against a fake Slurm and a fake queue, in virtual time."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
+from headrace.catalogue import status
 from headrace.protocol.plan import ModelPhase
 from headrace.slurm.fake import Fault
 from headrace.slurm.states import Phase
@@ -136,6 +138,13 @@ def test_a_model_that_is_taken_away_is_drained(world: World) -> None:
     plan = world.pass_(5)
     assert plan.removed
     assert len(world.jobs(Phase.RUNNING)) <= 1
+
+
+def test_the_status_tells_who_writes_it(world: World) -> None:
+    world.pass_(5)
+    told = status.read(world.folder / "state" / "status.json")
+    assert told.pid == os.getpid()
+    assert told.written == told.slurm_at == world.now
 
 
 def test_a_bad_file_is_told_and_harms_no_model(world: World) -> None:

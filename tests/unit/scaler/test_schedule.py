@@ -5,9 +5,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from headrace.catalogue.schedule import Window, parse
 from headrace.scaler.learning import Learned
 from headrace.scaler.policy import observe
-from headrace.scaler.schedule import Window, local, minimum, parse, place_in
+from headrace.scaler.schedule import local, minimum, place_in
 from headrace.scaler.spec import Scaling
 from tests.unit.scaler.observed import seen
 

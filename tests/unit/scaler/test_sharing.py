@@ -21,9 +21,9 @@ worlds = st.lists(st.tuples(counts, counts), min_size=1, max_size=5)
 """Ready and loading workers of each cluster."""
 
 
-def plan(cluster: str, ready: int = 0, loading: int = 0, **more: int) -> Plan:
+def plan(cluster: str, ready: int = 0, loading: int = 0, pending: int = 0) -> Plan:
     return Plan(1, cluster, MODEL, Facts("M", ()), ModelPhase.READY, sent=0.0, ready=ready,
-                loading=loading, **more)  # fmt: skip
+                loading=loading, pending=pending)  # fmt: skip
 
 
 def shares(total: int, world: list[tuple[int, int]]) -> list[int]:

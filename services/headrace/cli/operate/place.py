@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from headrace.catalogue import overrides, status
-from headrace.catalogue.overrides import Overrides
+from headrace.catalogue.overrides import Override, Overrides
 from headrace.catalogue.status import Status
 from headrace.runtime import config
 from headrace.runtime.bus import BusOptions
@@ -89,10 +89,14 @@ class Place(msgspec.Struct, frozen=True):
         except ValueError as error:
             raise click.ClickException(f"{error}. Remove that file to begin anew.") from error
 
-    def save(self, said: Overrides) -> None:
-        """Replace it. Raises ClickException."""
+    def override(
+        self, model: str, to: Callable[[Override | None], Override | None]
+    ) -> Override | None:
+        """Change what is said of one model (see `overrides.change`). Raises ClickException."""
         try:
-            overrides.save(self.overrides_file, said)
+            return overrides.change(self.overrides_file, model, to)
+        except ValueError as error:
+            raise click.ClickException(f"{error}. Remove that file to begin anew.") from error
         except OSError as error:
             raise click.ClickException(
                 f"{self.overrides_file}: {error.strerror}. Run this as the scaler's account."

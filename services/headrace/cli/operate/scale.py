@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from headrace.catalogue.overrides import Override, Overrides
+from headrace.catalogue.overrides import Override
 from headrace.catalogue.status import ModelRow
 from headrace.cli.operate import job, place
 from headrace.cli.operate.place import Place
@@ -54,13 +54,14 @@ def scale(
     row = find(where, model)
     if pin is not None:
         least = most = pin
-    before = where.overrides().models.get(row.model)
-    if reset or least is not None or most is not None:
-        said = None if reset else merged(before, least, most)
-        put(where, row.model, said)
+    asked = reset or least is not None or most is not None
+    if asked:
+        said = where.override(
+            row.model, lambda before: None if reset else merged(before, least, most)
+        )
     else:
-        said = before
-    _tell(where, row, said, as_json=as_json, asked=reset or said is not before)
+        said = where.overrides().models.get(row.model)
+    _tell(where, row, said, as_json=as_json, asked=asked)
 
 
 @click.command(short_help="Let a model's jobs, or one job, finish and end.")
@@ -81,7 +82,7 @@ def drain(what: str, config_file: Path | None, state: Path | None, *, as_json: b
         _say({"job": int(what), "drained": True, "told": told}, told, as_json=as_json)
         return
     row = find(where, what)
-    put(where, row.model, Override(max=0))
+    where.override(row.model, lambda _: Override(max=0))
     running = len(row.workers)
     told = (
         f"{row.model}: no job is started any more, and its jobs ({running}) finish what they have. "
@@ -110,15 +111,6 @@ def merged(before: Override | None, least: int | None, most: int | None) -> Over
             "say both --min and --max, or --pin, or --reset first."
         )
     return new
-
-
-def put(where: Place, model: str, said: Override | None) -> None:
-    """Write an override, or take it away."""
-    models = dict(where.overrides().models)
-    models.pop(model, None)
-    if said is not None:
-        models[model] = said
-    where.save(Overrides(models=models))
 
 
 def _tell(
