@@ -13,7 +13,7 @@ import msgspec
 from headrace.protocol.state import WorkerPhase, WorkerState
 from headrace.scaler.observations import Ended, Job, JobPhase, Outcome
 from headrace.slurm import squeue
-from headrace.slurm.states import Cause, Phase
+from headrace.slurm.states import Cause, JobState, Phase
 
 FRESH_SECONDS: Final = 5.0
 """A worker that was heard within this time is there, whatever `squeue` says."""
@@ -53,10 +53,16 @@ class Known(msgspec.Struct):
     slots: int = 0
     tokens: int = 0
     reason: str = ""
-    """Slurm's reason while it waits, the worker's when it has gone."""
+    """Slurm's reason while it waits, the worker's from then on."""
+    held: bool = False
+    """Whether Slurm will not start it until a person says so."""
+    requeued_at: float = 0.0
+    """When we saw that Slurm had queued it again; what was heard before is of its former life."""
     missed: int = 0
     let_go: bool = False
     """Whether we have ended it ourselves."""
+    failure: str = ""
+    """Why we have, if that is its failure."""
 
     @property
     def name(self) -> str:
@@ -90,11 +96,11 @@ class Fleet:
         """A job was submitted; `job` is 0 where the answer was lost."""
         self.known[submission] = Known(submission, job, now, spec_hash)
 
-    def let_go(self, name: str) -> None:
-        """We end this job: however it ends is no failure."""
+    def let_go(self, name: str, failure: str = "") -> None:
+        """We end this job: however it ends is no failure, unless it is why we end it."""
         known = self.named(name)
         if known is not None:
-            known.let_go = True
+            known.let_go, known.failure = True, failure
 
     def named(self, name: str) -> Known | None:
         """The job that the policy calls so."""
@@ -104,18 +110,21 @@ class Fleet:
         """What the policy sees."""
         return tuple(known.job for known in self.known.values())
 
-    def hung(self, now: float) -> list[Known]:
-        """Jobs that run, whose worker was ready and is not heard any more."""
-        return [
-            known
-            for known in self.known.values()
-            if known.phase in {JobPhase.READY, JobPhase.DRAINING}
-            and now - known.heard_at > HUNG_SECONDS
-        ]
+    def lost(self, now: float) -> list[tuple[Known, str]]:
+        """Jobs that serve nobody and would not end by themselves, and why."""
+        found = []
+        for known in self.known.values():
+            served = known.phase in {JobPhase.READY, JobPhase.DRAINING}
+            if served and now - known.heard_at > HUNG_SECONDS:
+                found.append((known, "its worker is not heard any more"))
+            elif known.held:
+                found.append((known, f"Slurm holds it: {known.reason}"))
+        return found
 
     def update(self, told: Iterable[squeue.Job], heard: Iterable[Heard], now: float) -> list[Ended]:
         """Take in a trustworthy answer of Slurm, and the workers; what has ended since."""
-        workers = {each.state.job: each for each in heard if each.state.job}
+        last = sorted(heard, key=lambda each: each.at)
+        workers = {each.state.job: each for each in last if each.state.job}
         seen = set()
         ended = []
         for job in told:
@@ -126,7 +135,8 @@ class Fleet:
             known = self.known.get(submission)
             if job.phase is Phase.OVER:
                 if known is not None:
-                    ended.append(self._end(known, _outcome(known, job.cause), job.reason, now))
+                    del self.known[submission]
+                    ended.append(_ended(known, job, now))
                 continue
             if known is None:
                 known = Known(submission, job.id, job.submitted_at or now, job.record.spec_hash)
@@ -135,8 +145,8 @@ class Fleet:
             _by_worker(known, workers.get(job.id), now)
         for known in [each for each in self.known.values() if each.submission not in seen]:
             if self._is_gone(known, workers.get(known.id), now):
-                outcome = Outcome.DONE if known.let_go or known.ready_at else Outcome.FAILED
-                ended.append(self._end(known, outcome, known.reason or "vanished", now))
+                del self.known[known.submission]
+                ended.append(_vanished(known, now))
         return ended
 
     def contradicts(self, told: Iterable[squeue.Job], heard: Iterable[Heard], now: float) -> bool:
@@ -159,38 +169,74 @@ class Fleet:
         known.missed += 1
         return known.missed >= MISSES
 
-    def _end(self, known: Known, outcome: Outcome, reason: str, now: float) -> Ended:
-        del self.known[known.submission]
-        return Ended(id=known.name, at=now, outcome=outcome, node=known.node, reason=reason)
+
+def _ended(known: Known, job: squeue.Job, now: float) -> Ended:
+    """How a job has ended, by Slurm's last word on it."""
+    outcome = Outcome.FAILED if known.failure else _outcome(known, job)
+    # What its memory, its walltime or Slurm's rules did not allow would go wrong anywhere.
+    at_fault = known.failure or (
+        job.cause in {Cause.FAILED, Cause.NODE} and job.state.main is not JobState.OUT_OF_MEMORY
+    )
+    node = job.nodes[0] if job.nodes else known.node
+    words = known.reason if known.heard_at and job.cause is not Cause.NODE else ""
+    return Ended(
+        id=known.name,
+        at=now,
+        outcome=outcome,
+        node=node if at_fault else "",
+        reason=known.failure or words or job.reason or job.state.main,
+    )
 
 
-def _outcome(known: Known, cause: Cause) -> Outcome:
+def _outcome(known: Known, job: squeue.Job) -> Outcome:
     if known.let_go:
         return Outcome.DONE
-    if cause in {Cause.PREEMPTED, Cause.CANCELLED}:
+    if job.cause in {Cause.PREEMPTED, Cause.CANCELLED}:
         return Outcome.PREEMPTED
-    if cause in {Cause.DONE, Cause.EXPIRED}:
+    if job.cause is Cause.EXPIRED and not known.started_at:
+        return Outcome.PREEMPTED  # a deadline that it was submitted with passed while it waited
+    if job.cause in {Cause.DONE, Cause.EXPIRED}:
         # A worker that ends well, or a walltime that ends, before it was ever ready: it is no use.
         return Outcome.DONE if known.ready_at else Outcome.FAILED
     return Outcome.FAILED
 
 
+def _vanished(known: Known, now: float) -> Ended:
+    """How a job has ended that Slurm knows no more."""
+    well = known.let_go or known.ready_at
+    return Ended(
+        id=known.name,
+        at=now,
+        outcome=Outcome.DONE if well and not known.failure else Outcome.FAILED,
+        node=known.node,
+        reason=known.failure or (known.reason if known.heard_at else "") or "vanished",
+    )
+
+
 def _by_slurm(known: Known, job: squeue.Job, now: float) -> None:
     known.id = job.id
     known.missed = 0
+    known.held = job.state.held
+    if job.phase is Phase.UNKNOWN:
+        return
     if job.submitted_at:
         known.submitted_at = job.submitted_at
     if job.nodes:
         known.node = job.nodes[0]
     if job.phase is Phase.WAITING:
         if known.started_at:  # queued again by Slurm: a new start is ahead
-            known.started_at = known.ready_at = known.heard_at = 0.0
+            known.requeued_at = now
+            known.started_at = known.ready_at = known.heard_at = known.ends_at = 0.0
+            known.running = known.slots = 0
+            known.node = ""
         known.phase = JobPhase.WAITING
         known.expected_start = job.starts_at or 0.0
         known.reason = job.reason
         return
     if not known.started_at:
         known.started_at = job.starts_at or now
+        known.reason = ""
+        known.let_go = False  # it was cancelled as one that waits, and had started by then
     known.ends_at = job.ends_at or 0.0
     if job.phase is Phase.ENDING:
         known.phase = JobPhase.ENDING
@@ -201,11 +247,14 @@ def _by_slurm(known: Known, job: squeue.Job, now: float) -> None:
 def _by_worker(known: Known, worker: Heard | None, now: float) -> None:
     if worker is None or known.phase in {JobPhase.WAITING, JobPhase.ENDING}:
         return
+    if worker.at < known.requeued_at:
+        return
     state = worker.state
     known.heard_at = worker.at
     known.running, known.slots, known.tokens = state.running, state.slots, state.tokens
     known.reason = state.reason
-    known.ends_at = state.ends_at or known.ends_at
+    # Slurm's word first: with a least walltime it may give less than what was asked for.
+    known.ends_at = known.ends_at or state.ends_at
     if state.phase is WorkerPhase.READY:
         known.phase = JobPhase.READY
         known.ready_at = known.ready_at or now

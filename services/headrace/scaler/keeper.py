@@ -43,6 +43,9 @@ class Keeper:
         """What the policy works with: the model's file, an operator's word over it."""
         scale = override.over(self.model.scale) if override else self.model.scale
         least, most = (0, 0) if self.leaving else (scale.min, scale.max)
+        # What Slurm gives, where that is less than what is asked for (see `time_min`).
+        jobs = [job for job in self.fleet.jobs() if job.phase in {JobPhase.LOADING, JobPhase.READY}]
+        given = [job.ends_at - job.started_at for job in jobs if job.ends_at > job.started_at]
         return Scaling(
             min=least,
             max=most,
@@ -52,7 +55,7 @@ class Keeper:
             schedule=() if self.leaving else scale.schedule,
             timezone=scale.timezone,
             successor=scale.successor and not self.leaving,
-            walltime_seconds=self.model.job.time_seconds,
+            walltime_seconds=min([self.model.job.time_seconds, *given]),
             load_seconds=scale.load_seconds,
             service_seconds=scale.service_seconds,
             load_limit_seconds=scale.load_limit_seconds,
@@ -86,6 +89,12 @@ class Keeper:
         if not seen.stale(now, spec.stale_seconds):
             self.ended.clear()
         return self.decision
+
+    def hopeless(self, job: str, now: float) -> bool:
+        """Whether a job runs for so long and does not serve that it has failed."""
+        known = self.fleet.named(job)
+        limit = self.model.scale.load_limit_seconds
+        return known is not None and not known.ready_at and 0 < known.started_at < now - limit
 
     def _turned_away(self, now: float) -> int:
         """Who was told to come again counts as one who waits, until the model can be there."""

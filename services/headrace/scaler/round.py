@@ -88,7 +88,7 @@ class Rounds:
         self.problems = []
         self._read_catalogue()
         self._read_overrides()
-        await asyncio.gather(self._read_queues(), self._read_slurm())
+        await asyncio.gather(self._read_queues(), self._read_slurm(heard=heard))
         now = self._clock()
         plans = []
         rows = []
@@ -111,7 +111,8 @@ class Rounds:
                     left -= 1
                 await self._act(each, action, now)
             if heard and now - self.jobs_at < self.options.stale_seconds:
-                await self._end_hung(each, now)
+                for known, why in each.fleet.lost(now):
+                    await self._cancel(each, known.name, why, failed=True)
             ready_in = arrival.ready_in(each.fleet.jobs(), each.learned, now)
             plans.append(each.plan(self.options.cluster, now, ready_in))
             rows.append(each.row(spec, now, ready_in))
@@ -177,28 +178,28 @@ class Rounds:
         infos = [self._jetstream.consumer_info(of.model.queue, lane) for lane in LANES]
         of.backlog.update(backlog.counts(await asyncio.gather(*infos)), self._clock())
 
-    async def _read_slurm(self) -> None:
+    async def _read_slurm(self, *, heard: bool) -> None:
         asked = self._clock()
         snapshot = await self._slurm.jobs()
         if not snapshot.trusted:
             self._problem(f"squeue: {snapshot.problem}")
             return
         ours = snapshot.ours(self.options.installation, self.options.cluster)
-        heard = {slug: self._workers.of(slug) for slug in self.keepers}
+        workers = {slug: self._workers.of(slug) for slug in self.keepers}
         for slug, each in self.keepers.items():
-            if each.fleet.contradicts(ours, heard[slug], asked):
+            if each.fleet.contradicts(ours, workers[slug], asked):
                 self._problem(f"squeue leaves out jobs of {slug} whose workers are heard")
                 return
         for slug, each in self.keepers.items():
             told = [job for job in ours if job.record is not None and job.record.model == slug]
-            for ended in each.fleet.update(told, heard[slug], asked):
+            for ended in each.fleet.update(told, workers[slug], asked):
                 each.ended.append(ended)
                 self._log.info(
                     "job_ended", model=slug, outcome=ended.outcome, reason=ended.reason,
                     address=ended.node, count=int(ended.id) if ended.id.isdigit() else 0,
                 )  # fmt: skip
         self.jobs_at = asked
-        await self._end_orphans(snapshot, ours, asked)
+        await self._end_orphans(snapshot, ours, asked, heard=heard)
 
     # --- acting -------------------------------------------------------------------------------
 
@@ -207,7 +208,8 @@ class Rounds:
             case Submit():
                 await self._submit(of, action, now)
             case Cancel():
-                await self._cancel(of, action.job, action.reason)
+                failed = of.hopeless(action.job, now)
+                await self._cancel(of, action.job, action.reason, failed=failed)
             case Drain():
                 await self._drain(of, action, now)
 
@@ -236,7 +238,7 @@ class Rounds:
             self._busy_until = now + self._busy_seconds
             self._busy_seconds = min(2 * self._busy_seconds, BUSY_MOST_SECONDS)
 
-    async def _cancel(self, of: Keeper, name: str, reason: str) -> None:
+    async def _cancel(self, of: Keeper, name: str, reason: str, *, failed: bool = False) -> None:
         known = of.fleet.named(name)
         if known is None or not known.id:
             return
@@ -246,7 +248,7 @@ class Rounds:
         if change.problem:
             self._problem(f"scancel: {change.problem}")
         else:
-            of.fleet.let_go(name)
+            of.fleet.let_go(name, reason if failed else "")
 
     async def _drain(self, of: Keeper, action: Drain, now: float) -> None:
         known = of.fleet.named(action.job)
@@ -260,11 +262,9 @@ class Rounds:
         self._told[known.id] = now
         of.fleet.let_go(action.job)
 
-    async def _end_hung(self, of: Keeper, now: float) -> None:
-        for known in of.fleet.hung(now):
-            await self._cancel(of, known.name, "its worker is not heard any more")
-
-    async def _end_orphans(self, snapshot: Snapshot, ours: Iterable[Job], now: float) -> None:
+    async def _end_orphans(
+        self, snapshot: Snapshot, ours: Iterable[Job], now: float, *, heard: bool
+    ) -> None:
         """Jobs of models whose file went while no scaler looked."""
         if self._catalogue.problems or not self._catalogue_read:
             return  # a file that is bad just now is not a file that is gone
@@ -277,11 +277,15 @@ class Rounds:
         ]
         waiting = [job.id for job in orphans if job.phase is Phase.WAITING]
         running = [job.id for job in orphans if job.phase is Phase.RUNNING]
+        # Those that were told, are still there and have no worker: SIGTERM reached nobody.
+        silent = [id for id in running if heard and id in self._told and not self._workers.at(id)]
         if waiting:
             await self._slurm.cancel_waiting(waiting)
-        if running:
+        if silent:
+            await self._slurm.cancel(silent)
+        if running := [id for id in running if id not in silent]:
             await self._slurm.drain(running)
-        self._told |= dict.fromkeys((*waiting, *running), now)
+        self._told |= dict.fromkeys((*waiting, *silent, *running), now)
         listed = {job.id for job in snapshot.jobs}
         self._told = {id: at for id, at in self._told.items() if id in listed}
 

@@ -35,6 +35,10 @@ class Workers:
             each for each in self._models[model].values() if each.state.cluster == self._cluster
         ]
 
+    def at(self, job: int) -> bool:
+        """Whether a worker in this Slurm job was heard lately."""
+        return any(each.state.job == job for model in list(self._models) for each in self.of(model))
+
     def forget(self, now: float) -> None:
         """Drop those not heard for long."""
         for workers in self._models.values():

@@ -156,6 +156,14 @@ def test_a_job_is_drained_only_if_its_record_is_ours() -> None:
     assert "not a job" in refusal(snapshot(id=900), 900, installation="")
 
 
+def test_a_job_that_serves_nobody_yet_is_cancelled_rather_than_drained() -> None:
+    now = status().written
+    assert [job.loads(id, status(), now) for id in (101, 102, 103, 900)] == [
+        False, False, True, False,
+    ]  # fmt: skip
+    assert not job.loads(103, status(), now + 3600), "it may have loaded since"
+
+
 def test_nothing_is_drained_that_is_unknown_or_does_not_run() -> None:
     assert "knows no job 5" in refusal(snapshot(), 5)
     assert "does not run" in refusal(snapshot(state=states.parse("PENDING")))

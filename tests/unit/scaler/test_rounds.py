@@ -8,7 +8,9 @@ import pytest
 
 from headrace.catalogue import status
 from headrace.protocol.plan import ModelPhase
+from headrace.scaler.workers import Workers
 from headrace.slurm.fake import Fault
+from headrace.slurm.fake_cluster import FakeOptions
 from headrace.slurm.states import Phase
 from tests.unit.scaler.world import MODEL, World
 
@@ -120,6 +122,15 @@ def test_a_job_that_dies_again_and_again_is_given_up_with_its_reason(world: Worl
     assert world.submissions() < 10
 
 
+def test_a_job_that_never_serves_has_failed(world: World) -> None:
+    world.load_seconds = 10_000
+    world.queue.waiting = 1
+    world.pass_(400)
+    failures = world.rounds.keepers[MODEL].learned.failures
+    assert failures.last is not None
+    assert (failures.last.reason, failures.last.node) == ("not ready after 300 s", "gpu1")
+
+
 def test_a_worker_that_hangs_is_replaced(world: World) -> None:
     world.queue.waiting = 1
     world.pass_(120)
@@ -145,6 +156,23 @@ def test_the_status_tells_who_writes_it(world: World) -> None:
     told = status.read(world.folder / "state" / "status.json")
     assert told.pid == os.getpid()
     assert told.written == told.slurm_at == world.now
+
+
+@pytest.mark.parametrize("mute", [False, True])
+def test_a_job_whose_model_went_while_nobody_looked_ends(tmp_path: Path, mute: bool) -> None:
+    """It drains; where no worker is heard, SIGTERM may have reached nobody, and it is cancelled."""
+    world = World(tmp_path, options=FakeOptions(drain_seconds=None))
+    world.queue.waiting = 1
+    world.pass_(120)
+    (job,) = world.jobs(Phase.RUNNING)
+    (world.folder / "models.d" / "m.toml").unlink()
+    world.workers = Workers("north")
+    world.rounds = world.new_scaler()
+    world.mute = {job.id} if mute else set()
+    for _ in range(20):
+        world.beat(5)
+        asyncio.run(world.rounds.run(heard=True))
+    assert bool(world.jobs()) is not mute
 
 
 def test_a_bad_file_is_told_and_harms_no_model(world: World) -> None:

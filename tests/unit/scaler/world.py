@@ -114,7 +114,9 @@ class World:
         """Whether a running job has loaded."""
         return self.now - (job.starts_at or self.now) >= self.load_seconds
 
-    def _beat(self) -> None:
+    def beat(self, step: float = 0.0) -> None:
+        """What workers tell, `step` seconds later."""
+        self.now += step
         for job in self.jobs(Phase.RUNNING):
             if job.id in self.mute:
                 continue
@@ -127,7 +129,7 @@ class World:
         """One round, `step` seconds later."""
         self.now += step
         if self.heard:
-            self._beat()
+            self.beat()
         (plan,) = asyncio.run(self.rounds.run(heard=self.heard)) or (None,)
         assert plan is not None
         return plan
