@@ -77,6 +77,10 @@ check: $(STAMP) ## formatting, lint, types, import rules, documentation
 bench-first-token: $(STAMP) ## the first-token time that the whole path adds, on a simulated engine
 	@$(BIN)/python -m loadtests.first_token $(ARGS)
 
+.PHONY: bench-day
+bench-day: $(STAMP) ## days of load in virtual time: GPU-hours against waiting, policy by policy (ARGS=--quick)
+	@nice -n 10 $(BIN)/python -m loadtests.day $(ARGS)
+
 .PHONY: fmt
 fmt: $(STAMP) ## put the code into shape
 	$(BIN)/ruff check --fix-only --quiet .

@@ -1,72 +1,129 @@
 """``python -m loadtests.day``: run every scenario, and keep results, tables and plots.
 
-Each run of a policy takes a few seconds for a day of load, all of them together about an hour on
-one core. ``--only "rare, loads in 30 s"`` runs those scenarios alone.
+All of it takes about half an hour on two cores. ``--quick`` runs one scenario of each model over a
+morning and only prints; ``--only "rare, loads in 30 s"`` runs those scenarios alone.
 """
 
 import argparse
 import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from time import perf_counter
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from loadtests.day import report
-from loadtests.day.arrivals import DAY, Load
 from loadtests.day.oracle import Oracle
 from loadtests.day.results import OURS, Against, Day, Result
-from loadtests.day.run import Point, run
-from loadtests.day.scenarios import SLOTS, Model, Scenario, policies, requests, scenarios
+from loadtests.day.run import point, simulate
+from loadtests.day.scenarios import SLOTS, Model, Scenario, policies, quick, requests, scenarios
+from loadtests.day.telling import Coverage, Telling, coverage
 
 RESULTS: Final = Path(__file__).parent.parent / "results"
+WAITS_AT_ONCE: Final = 6
 
 
-class Bounds:
-    """The oracle's bounds of one model and load time, each found once."""
-
-    def __init__(self, model: Model, load: Load, start: float) -> None:
-        self._days = model.days
-        self._oracle = Oracle(
-            load,
-            begin=DAY,
-            end=(1 + model.days) * DAY,
-            step=model.bin,
-            slots=SLOTS,
-            start=start,
-            most=min(model.most, 8),
-        )
-        self._known: dict[float, float] = {}
-
-    def against(self, point: Point) -> Against:
-        """`point` beside the oracle at its 95th percentile, rounded up to two digits."""
-        wait = _rounded_up(point.p95)
-        if wait not in self._known:
-            self._known[wait] = self._oracle.least(wait) / 3600 / self._days
-        hours = self._known[wait]
-        return Against(
-            setting=point.setting, p95=point.p95, oracle=hours, ratio=point.gpu_hours / hours
-        )
-
-
-def measure(scenario: Scenario, load: Load, bounds: Bounds) -> Result:
-    """Every policy on one scenario."""
+def measure(scenario: Scenario, traces: Path | None) -> Result:
+    """Every policy on one scenario; the oracle comes later."""
     model = scenario.model
-    points = [
-        run(policy, name=name, setting=setting, site=site, load=load, days=model.days)
-        for name, setting, site, policy in policies(scenario)
-    ]
+    load = requests(model, traces)
+    points, told = [], Coverage()
+    for name, setting, site, policy in policies(scenario):
+        cluster = simulate(policy, site, load, model.span)
+        points.append(point(cluster, model.span, policy=name, setting=setting))
+        if isinstance(policy, Telling):
+            told = coverage(policy.told, cluster, model.span.begin)
     return Result(
         scenario=scenario.name,
         model=model.kind,
         load_seconds=scenario.load,
         queue=scenario.queue,
-        requests_a_day=sum(at >= DAY for at in load.times) / model.days,
+        requests_a_day=sum(model.span.begin <= at < model.span.end for at in load.times)
+        / model.span.days,
         points=points,
-        against=[bounds.against(point) for point in points if point.policy == OURS],
+        told=told,
     )
+
+
+class Question(NamedTuple):
+    """What the oracle is asked: GPU-hours a day of a model that loads so long, at these waits."""
+
+    model: Model
+    load_seconds: float
+    waits: tuple[float, ...]
+
+
+def questions(asked: Sequence[Scenario], results: Sequence[Result]) -> Iterator[Question]:
+    """Each wait of ours once for a model and load time: Slurm's queue costs it nothing."""
+    waits: dict[tuple[Model, float], set[float]] = {}
+    for scenario, result in zip(asked, results, strict=True):
+        found = waits.setdefault((scenario.model, scenario.load), set())
+        found.update(rounded_up(each.p95) for each in result.of(OURS))
+    for (model, load), each in waits.items():
+        ordered = sorted(each)
+        for at in range(0, len(ordered), WAITS_AT_ONCE):
+            yield Question(model, load, tuple(ordered[at : at + WAITS_AT_ONCE]))
+
+
+def answer(question: Question, traces: Path | None) -> list[float]:
+    """The oracle's bounds."""
+    model = question.model
+    oracle = Oracle(
+        requests(model, traces),
+        begin=model.span.begin,
+        end=model.span.end,
+        step=model.bin,
+        slots=SLOTS,
+        start=question.load_seconds,
+        most=model.most,
+    )
+    return [each / 3600 / model.span.days for each in oracle.least(question.waits)]
+
+
+def against(result: Result, least: dict[float, float]) -> list[Against]:
+    """Our settings beside what the oracle pays at `least` at each wait."""
+    found = []
+    for ours in result.of(OURS):
+        hours = least[rounded_up(ours.p95)]
+        ratio = ours.gpu_hours / hours
+        found.append(Against(setting=ours.setting, p95=ours.p95, oracle=hours, ratio=ratio))
+    return found
+
+
+def rounded_up(wait: float) -> float:
+    """To two digits, so that the oracle is asked less often."""
+    if wait <= 0.05:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(wait)) - 1)
+    return math.ceil(wait / unit) * unit
+
+
+def compare(asked: Sequence[Scenario], traces: Path | None) -> list[Result]:
+    """All policies on these scenarios, and the oracle."""
+    begun = perf_counter()
+    results: list[Result] = []
+    least: dict[tuple[Model, float], dict[float, float]] = {}
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for result in pool.map(measure, asked, repeat(traces)):
+            results.append(result)
+            print(f"{perf_counter() - begun:6.0f} s  {result.scenario}", file=sys.stderr)
+        put = list(questions(asked, results))
+        for question, hours in zip(put, pool.map(answer, put, repeat(traces)), strict=True):
+            known = least.setdefault((question.model, question.load_seconds), {})
+            known.update(zip(question.waits, hours, strict=True))
+            name = f"oracle, {question.model.kind}, loads in {question.load_seconds:g} s"
+            print(f"{perf_counter() - begun:6.0f} s  {name}", file=sys.stderr)
+    return [
+        msgspec.structs.replace(
+            result, against=against(result, least[scenario.model, scenario.load])
+        )
+        for scenario, result in zip(asked, results, strict=True)
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -75,37 +132,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--traces", type=Path, help="a folder with the Azure traces, to replay instead")
     add("--only", default="", help="scenarios whose name has this in it")
-    add("--out", type=Path, default=RESULTS, help="where the results go")
+    add("--quick", action="store_true", help="a morning of three scenarios; keeps nothing")
+    add("--out", type=Path, help="where the results go")
     given = parser.parse_args(argv)
+    # Two processes on two cores: numpy's own threads would only be in the way.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     begun = perf_counter()
-    results = []
-    loads: dict[Model, Load] = {}
-    bounds: dict[tuple[Model, float], Bounds] = {}
-    for scenario in scenarios():
-        if given.only not in scenario.name:
-            continue
-        model = scenario.model
-        load = loads.setdefault(model, loads.get(model) or requests(model, given.traces))
-        key = (model, scenario.load)
-        bounds.setdefault(key, bounds.get(key) or Bounds(model, load, scenario.load))
-        results.append(measure(scenario, load, bounds[key]))
-        print(f"{perf_counter() - begun:6.0f} s  {scenario.name}", file=sys.stderr)
-    day = Day(
-        traces=given.traces is not None, seconds=round(perf_counter() - begun), results=results
-    )
-    given.out.mkdir(parents=True, exist_ok=True)
-    encoded = msgspec.json.format(msgspec.json.encode(day), indent=1)
-    (given.out / "day.json").write_bytes(encoded + b"\n")
-    (given.out / "day.md").write_text(report.markdown(day), encoding="utf-8")
-    report.plots(day, given.out)
-    print(report.markdown(day).split("\n## ")[1])
-
-
-def _rounded_up(wait: float) -> float:
-    if wait <= 0.05:
-        return 0.0
-    unit = 10.0 ** (math.floor(math.log10(wait)) - 1)
-    return math.ceil(wait / unit) * unit
+    asked = [each for each in (quick() if given.quick else scenarios()) if given.only in each.name]
+    results = compare(asked, given.traces)
+    seconds = round(perf_counter() - begun)
+    day = Day(traces=given.traces is not None, seconds=seconds, results=results)
+    if given.out or not given.quick:
+        report.keep(day, given.out or RESULTS)
+    print(report.short(day))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The fewest GPU-hours at a given 95th percentile of waiting, for one who knows the future.
 
-The oracle knows each request and its length, gets workers ready to the second (Slurm's wait costs
-it nothing, as it submits ahead), has no walltimes, and pays each worker's load time. It may let any
-5 % of the requests wait for ever as long as their work is done in the end. Two steps make this
+The oracle knows each request and its length, and how long Slurm will let a job wait: it submits so
+far ahead that workers are ready to the second. It has as many workers at most as everyone else,
+pays each one's load time, and knows no walltimes. It may let any 5 % of the requests wait for ever
+as long as their work is done in the end. Two steps make this
 computable, and both can only lower its bill but for rounding, so what it pays is a lower bound on
 what any scaler pays, or very near one:
 
@@ -17,6 +18,7 @@ what any scaler pays, or very near one:
   many prices is taken. Between backlogs of the grid, costs are interpolated.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -59,13 +61,17 @@ class Oracle:
         self._inflow = np.diff(self._asked(self._edges))
         self._requests = int(np.diff(np.searchsorted(self._came, [begin, end]))[0])
 
-    def least(self, wait: float) -> float:
-        """The least GPU seconds with at most 5 % of the requests waiting longer than `wait`."""
-        prices = np.geomspace(CHEAPEST, DEAREST, PRICES)
-        bounds = self._bounds(wait, prices)
-        best = int(bounds.argmax())
-        around = prices[max(best - 1, 0)], prices[min(best + 1, PRICES - 1)]
-        return float(max(bounds.max(), self._bounds(wait, np.geomspace(*around, PRICES)).max()))
+    def least(self, waits: Sequence[float]) -> list[float]:
+        """The least GPU seconds with at most 5 % of the requests waiting longer, for each wait."""
+        prices = np.tile(np.geomspace(CHEAPEST, DEAREST, PRICES), (len(waits), 1))
+        bounds = self._bounds(waits, prices)
+        best = bounds.argmax(axis=1)
+        around = [
+            np.geomspace(each[max(at - 1, 0)], each[min(at + 1, PRICES - 1)], PRICES)
+            for each, at in zip(prices, best, strict=True)
+        ]
+        closer = self._bounds(waits, np.array(around))
+        return [float(each) for each in np.maximum(bounds, closer).max(axis=1)]
 
     def _asked(self, times: Array) -> Array:
         """C(t): slot seconds that requests have asked for by each of `times`."""
@@ -73,29 +79,32 @@ class Oracle:
         asked: Array = came * times - self._came_sums[came] - (left * times - self._left_sums[left])
         return asked
 
-    def _bounds(self, wait: float, prices: Array) -> Array:
-        """A lower bound by each price. Axes are prices, workers, backlogs."""
+    def _bounds(self, waits: Sequence[float], prices: Array) -> Array:
+        """Lower bounds by wait and price. Axes are workers, backlogs, waits, prices."""
         ends = self._edges[1:]
-        allowed = self._asked(ends) - self._asked(ends - wait) + TOLERANCE
-        late = np.diff(np.searchsorted(self._came, self._edges - wait))
+        allowed = np.array([self._asked(ends) - self._asked(ends - wait) for wait in waits])
+        allowed += TOLERANCE
+        late = np.diff([np.searchsorted(self._came, self._edges - wait) for wait in waits])
         top = max(self._inflow.max() * 4, allowed.max() * 1.5, self._inflow.sum() * LATE)
         grid = np.concatenate([[0.0], np.geomspace(1.0, top, QUEUES - 1)])
         scale = (QUEUES - 2) / np.log(top)
         workers = np.arange(self._most + 1)[:, None]
-        serves, runs = workers * (self._slots * self._step), workers * self._step
-        starts = workers * self._start
-        value = np.tile(grid / self._slots, (PRICES, self._most + 1, 1))
+        serves = workers * (self._slots * self._step)
+        runs, starts = ((workers * each)[:, :, None, None] for each in (self._step, self._start))
+        value = np.empty((self._most + 1, QUEUES, *prices.shape))
+        value[:] = (grid / self._slots)[:, None, None]
         for at in range(len(ends) - 1, -1, -1):
             after = np.clip(grid + self._inflow[at] - serves, 0.0, top)
             place = np.where(after < 1.0, after, 1.0 + np.log(np.maximum(after, 1.0)) * scale)
             low = np.minimum(place.astype(np.int64), QUEUES - 2)
-            part = place - low
-            then = value[:, workers, low] * (1 - part) + value[:, workers, low + 1] * part + runs
-            if late[at]:
-                then += np.where(after > allowed[at], late[at], 0.0) * prices[:, None, None]
+            left, right = value[workers, low], value[workers, low + 1]
+            then = left + (right - left) * (place - low)[:, :, None, None] + runs
+            for index in np.flatnonzero(late[:, at]):
+                over = np.where(after > allowed[index, at], late[index, at], 0)
+                then[:, :, index] += over[:, :, None] * prices[index]
             # From n workers on to fewer, for nothing, or to more, which have to start.
-            fewer = np.minimum.accumulate(then, axis=1)
-            more = np.minimum.accumulate((then + starts)[:, ::-1], axis=1)[:, ::-1] - starts
+            fewer = np.minimum.accumulate(then)
+            more = np.minimum.accumulate((then + starts)[::-1])[::-1] - starts
             value = np.minimum(fewer, more)
-        bounds: Array = value[:, 0, 0] - prices * LATE * self._requests
+        bounds: Array = value[0, 0] - prices * LATE * self._requests
         return bounds

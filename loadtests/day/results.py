@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import msgspec
 
 from loadtests.day.run import Point
+from loadtests.day.telling import Coverage
 
 OURS = "ours"
 RIVALS = ("averaging", "fixed")
@@ -31,7 +32,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     requests_a_day: float
     points: list[Point]
-    against: list[Against]
+    told: Coverage
+    """How true the waiting times are that clients are told, at our default."""
+    against: list[Against] = []
+
+    def held(self) -> list[Against]:
+        """What is held against the oracle: settings that no other of ours beats at the 95th."""
+        best = {point.setting for point in front(self.of(OURS))}
+        return [each for each in self.against if each.setting in best]
 
     def of(self, *policies: str) -> list[Point]:
         """The points of these policies."""
@@ -56,9 +64,9 @@ def beats(one: Point, other: Point, wait: str) -> bool:
 
 
 def beaten(result: Result, wait: str) -> list[tuple[Point, Point]]:
-    """Settings of ours that a rival's setting beats, each with the cheapest such."""
+    """Settings on our front that a rival's setting beats, each with the cheapest such."""
     found = []
-    for ours in result.of(OURS):
+    for ours in front(result.of(OURS), wait):
         better = [point for point in result.of(*RIVALS) if beats(point, ours, wait)]
         if better:
             found.append((ours, min(better, key=lambda point: point.gpu_hours)))

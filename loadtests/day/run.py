@@ -1,8 +1,9 @@
 """One policy on one site, under one load."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -14,6 +15,19 @@ from loadtests.load.samples import percentile
 TICK: Final = 5.0
 IDLE_TICK: Final = 30.0
 """Between rounds, while no job is there. A request that finds none makes a round at once."""
+
+
+class Span(NamedTuple):
+    """Virtual time: from `start` on a policy learns, between `begin` and `end` it counts."""
+
+    start: float
+    begin: float
+    end: float
+
+    @property
+    def days(self) -> float:
+        """How many count."""
+        return (self.end - self.begin) / DAY
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,25 +45,30 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     """A day."""
 
 
-def run(policy: Policy, *, name: str, setting: str, site: Site, load: Load, days: int) -> Point:
-    """Run a day to learn and `days` that count."""
-    begin, end = DAY, (1 + days) * DAY
-    cluster = Cluster(site, load, begin)
-    while cluster.now < end:
+def simulate(policy: Policy, site: Site, load: Load, span: Span) -> Cluster:
+    """Let `policy` act for the whole span."""
+    cluster = Cluster(site, load, span.begin)
+    cluster.now, cluster.arrived = span.start, bisect_left(load.times, span.start)
+    while cluster.now < span.end:
         policy.act(cluster)
         tick = TICK if cluster.jobs or cluster.queue else IDLE_TICK
-        cluster.run_until(min(cluster.now + tick, end))
+        cluster.run_until(min(cluster.now + tick, span.end))
     cluster.finish()
-    waits = waited(cluster.waits, load.times, begin, end)
+    return cluster
+
+
+def point(cluster: Cluster, span: Span, *, policy: str, setting: str) -> Point:
+    """What has come of it."""
+    waits = waited(cluster.waits, cluster.load.times, span.begin, span.end)
     return Point(
-        policy=name,
+        policy=policy,
         setting=setting,
-        gpu_hours=cluster.gpu_seconds / 3600 / days,
+        gpu_hours=cluster.gpu_seconds / 3600 / span.days,
         mean=math.fsum(waits) / len(waits),
         p50=percentile(waits, 50),
         p95=percentile(waits, 95),
         p99=percentile(waits, 99),
-        submissions=sum(at >= begin for at in cluster.submissions) / days,
+        submissions=sum(at >= span.begin for at in cluster.submissions) / span.days,
     )
 
 

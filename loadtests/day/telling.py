@@ -7,6 +7,8 @@ as it says. A request is told once when it comes to wait, and again every minute
 import math
 from typing import Final, NamedTuple
 
+import msgspec
+
 from headrace.protocol.plan import Interval
 from headrace.protocol.waiting import Supply, wait
 from headrace.scaler.arrival import ready_in
@@ -29,16 +31,16 @@ class Told(NamedTuple):
     interval: Interval | None
 
 
-class Coverage(NamedTuple):
+class Coverage(msgspec.Struct, frozen=True):
     """Shares of what was told, and how wide the intervals were."""
 
-    told: int
-    known: float
-    within: float
+    told: int = 0
+    known: float = 0.0
+    within: float = 0.0
     """Of the known ones, the share that held what came."""
-    too_short: float
+    too_short: float = 0.0
     """Likewise, those that waited longer than told."""
-    width: float
+    width: float = 0.0
     """Median of high over low, each with ten seconds added."""
 
 
@@ -80,10 +82,11 @@ class Telling(Ours):
         )
 
 
-def coverage(told: list[Told], cluster: Cluster) -> Coverage:
-    """Compare with what came. Seconds are told whole, rounded outwards."""
+def coverage(told: list[Told], cluster: Cluster, begin: float = 0.0) -> Coverage:
+    """Compare what was told from `begin` on with what came. Seconds are whole, rounded outwards."""
+    since = [each for each in told if each.at >= begin]
     known, within, short, widths = 0, 0, 0, []
-    for each in told:
+    for each in since:
         waited = cluster.waits[each.request]
         if each.interval is None or math.isnan(waited):
             continue
@@ -92,6 +95,7 @@ def coverage(told: list[Told], cluster: Cluster) -> Coverage:
         within += math.floor(each.interval.low) <= left <= math.ceil(each.interval.high)
         short += left > math.ceil(each.interval.high)
         widths.append((each.interval.high + 10) / (each.interval.low + 10))
-    count = max(known, 1)
-    middle = sorted(widths)[len(widths) // 2] if widths else math.nan
-    return Coverage(len(told), known / max(len(told), 1), within / count, short / count, middle)
+    if not known:
+        return Coverage(len(since))
+    width = sorted(widths)[known // 2]
+    return Coverage(len(since), known / len(since), within / known, short / known, width)
