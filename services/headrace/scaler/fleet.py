@@ -63,6 +63,10 @@ class Known(msgspec.Struct):
     """Whether we have ended it ourselves."""
     failure: str = ""
     """Why we have, if that is its failure."""
+    relieves: bool = False
+    """Whether an older version's worker may go when this one is ready: one, and only once."""
+    retired: bool = False
+    """Whether one of the new version has taken its place."""
 
     @property
     def name(self) -> str:
@@ -94,7 +98,7 @@ class Fleet:
 
     def submitted(self, submission: str, job: int, spec_hash: str, now: float) -> None:
         """A job was submitted; `job` is 0 where the answer was lost."""
-        self.known[submission] = Known(submission, job, now, spec_hash)
+        self.known[submission] = Known(submission, job, now, spec_hash, relieves=True)
 
     def let_go(self, name: str, failure: str = "") -> None:
         """We end this job: however it ends is no failure, unless it is why we end it."""

@@ -15,6 +15,7 @@ from headrace.scaler.fleet import Fleet
 from headrace.scaler.learning import Learned
 from headrace.scaler.observations import Ended, JobPhase, Observation
 from headrace.scaler.policy import Decision
+from headrace.scaler.renewal import renew
 from headrace.scaler.sharing import Others, Trust
 from headrace.scaler.spec import Scaling
 
@@ -38,6 +39,13 @@ class Keeper:
         """When a client last asked for the model and did not want to wait in its queue."""
         self._trust = Trust()
         self._rates: dict[str, tuple[int, float, float]] = {}
+
+    def take(self, model: ModelFile) -> None:
+        """Take in what the model's file says now."""
+        if model.generation != self.model.generation:
+            # What has failed was another version: this one gets a try at once.
+            self.learned.failures.proven()
+        self.model, self.leaving = model, False
 
     def scaling(self, override: Override | None, stale_seconds: float) -> Scaling:
         """What the policy works with: the model's file, an operator's word over it."""
@@ -71,6 +79,7 @@ class Keeper:
         counts = self.backlog.now
         oldest_wait = self.backlog.oldest_wait()
         load = self.learned.figures(spec).load
+        renewal = renew(self.fleet.known.values(), self.model.generation, now)
         seen = Observation(
             waiting=max(counts.waiting, self._turned_away(now)),
             running=counts.running,
@@ -78,7 +87,7 @@ class Keeper:
             completed=counts.completed,
             tokens=sum(known.tokens for known in self.fleet.known.values()),
             oldest_wait=oldest_wait,
-            jobs=self.fleet.jobs(),
+            jobs=renewal.jobs,
             ended=tuple(self.ended),
             elsewhere=self._trust.believed(elsewhere, oldest_wait, load, now),
             queue_at=self.backlog.at,
@@ -88,6 +97,9 @@ class Keeper:
         self.decision = policy.observe(seen, spec, self.learned, now)
         if not seen.stale(now, spec.stale_seconds):
             self.ended.clear()
+            self.decision = msgspec.structs.replace(
+                self.decision, actions=renewal.actions + self.decision.actions
+            )
         return self.decision
 
     def hopeless(self, job: str, now: float) -> bool:

@@ -154,7 +154,7 @@ class Rounds:
             known = self.keepers.get(slug)
             if known is None:
                 known = self.keepers[slug] = Keeper(model, self._learned(slug))
-            known.model, known.leaving = model, False
+            known.take(model)
             self._write_worker_options(known)
             self._log.info("model_taken_in", model=slug)
         for slug in changes.removed:
