@@ -31,7 +31,8 @@ class ScalerOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     stale_seconds: Seconds = 30.0
     """Knowledge older than this is not acted on."""
     submissions_per_round: Annotated[int, Meta(ge=1, le=100)] = 4
-    metrics_port: int = 0
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """On 127.0.0.1; 0 turns metrics off."""
 
     def __post_init__(self) -> None:
         names.slug(self.cluster)

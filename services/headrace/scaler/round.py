@@ -21,6 +21,7 @@ from headrace.runtime.logging import Logger
 from headrace.scaler import arrival, backlog, keeper
 from headrace.scaler.keeper import Keeper
 from headrace.scaler.learning import Learned
+from headrace.scaler.metrics import Metrics
 from headrace.scaler.neighbours import Neighbours
 from headrace.scaler.observations import Ended, JobPhase, Outcome
 from headrace.scaler.options import ScalerOptions
@@ -53,8 +54,9 @@ class Rounds:
         slurm: Slurm,
         jetstream: JetStream,
         workers: Workers,
-        log: Logger,
         *,
+        log: Logger,
+        metrics: Metrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.options = options
@@ -66,6 +68,7 @@ class Rounds:
         self._jetstream = jetstream
         self._workers = workers
         self._log = log
+        self._metrics = metrics
         self._clock = clock
         self._state = Path(options.state)
         self._cluster = Cluster(
@@ -82,6 +85,7 @@ class Rounds:
         self._busy_until = 0.0
         self._busy_seconds = BUSY_SECONDS
         self._kept_at = 0.0
+        metrics.squeue_age.set_function(lambda: clock() - self.jobs_at)
 
     async def run(self, *, heard: bool) -> list[Plan]:
         """One round. `heard` says whether workers could be heard lately. Returns the plans."""
@@ -116,11 +120,14 @@ class Rounds:
             ready_in = arrival.ready_in(each.fleet.jobs(), each.learned, now)
             plans.append(each.plan(self.options.cluster, now, ready_in))
             rows.append(each.row(spec, now, ready_in))
+            self._metrics.model(rows[-1], decision.needed)
             if each.leaving and not each.fleet.known:
                 del self.keepers[each.model.queue]
+                self._metrics.forget(each.model.queue)
         self._workers.forget(now)
         self.neighbours.forget(now)
         self._write_status(rows, now)
+        self._metrics.round(len(self.problems))
         if now - self._kept_at > KEEP_SECONDS:
             self.keep_learned()
         return plans
@@ -154,6 +161,7 @@ class Rounds:
             known = self.keepers.get(slug)
             if known is None:
                 known = self.keepers[slug] = Keeper(model, self._learned(slug))
+                self._metrics.begin(slug)
             known.take(model)
             self._write_worker_options(known)
             self._log.info("model_taken_in", model=slug)
@@ -181,19 +189,23 @@ class Rounds:
     async def _read_slurm(self, *, heard: bool) -> None:
         asked = self._clock()
         snapshot = await self._slurm.jobs()
+        self._metrics.squeue_seconds.observe(self._clock() - asked)
         if not snapshot.trusted:
+            self._metrics.squeue_errors.inc()
             self._problem(f"squeue: {snapshot.problem}")
             return
         ours = snapshot.ours(self.options.installation, self.options.cluster)
         workers = {slug: self._workers.of(slug) for slug in self.keepers}
         for slug, each in self.keepers.items():
             if each.fleet.contradicts(ours, workers[slug], asked):
+                self._metrics.squeue_errors.inc()
                 self._problem(f"squeue leaves out jobs of {slug} whose workers are heard")
                 return
         for slug, each in self.keepers.items():
             told = [job for job in ours if job.record is not None and job.record.model == slug]
             for ended in each.fleet.update(told, workers[slug], asked):
                 each.ended.append(ended)
+                self._metrics.ended(slug, ended.outcome)
                 self._log.info(
                     "job_ended", model=slug, outcome=ended.outcome, reason=ended.reason,
                     address=ended.node, count=int(ended.id) if ended.id.isdigit() else 0,
@@ -225,6 +237,7 @@ class Rounds:
             "job_submitted", model=model.queue, outcome=told.outcome, reason=action.reason,
             code=told.reason, count=told.job,
         )  # fmt: skip
+        self._metrics.submitted(model.queue, told.outcome)
         if told.outcome in {Submitted.ACCEPTED, Submitted.UNSURE}:
             of.fleet.submitted(submission, told.job, model.generation, now)
             self._busy_seconds = BUSY_SECONDS
@@ -247,8 +260,9 @@ class Rounds:
         change = await (self._slurm.cancel_waiting if waits else self._slurm.cancel)([known.id])
         if change.problem:
             self._problem(f"scancel: {change.problem}")
-        else:
-            of.fleet.let_go(name, reason if failed else "")
+            return
+        self._metrics.cancelled(of.model.queue)
+        of.fleet.let_go(name, reason if failed else "")
 
     async def _drain(self, of: Keeper, action: Drain, now: float) -> None:
         known = of.fleet.named(action.job)
@@ -260,6 +274,7 @@ class Rounds:
             self._problem(f"scancel: {change.problem}")
             return
         self._told[known.id] = now
+        self._metrics.drained(of.model.queue)
         of.fleet.let_go(action.job)
 
     async def _end_orphans(

@@ -8,13 +8,17 @@ import time
 from pathlib import Path
 from typing import Final
 
+from prometheus_client import CollectorRegistry
+
 from headrace.protocol import codec, names, subjects
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.names import Slug
+from headrace.runtime import metrics as metrics_server
 from headrace.runtime.bus import Bus, BusError, Message
 from headrace.runtime.jetstream import JetStream
 from headrace.runtime.lifecycle import Fatal, Lifecycle
 from headrace.scaler.lease import Lease
+from headrace.scaler.metrics import Metrics
 from headrace.scaler.options import ScalerOptions
 from headrace.scaler.round import Rounds
 from headrace.scaler.workers import Workers
@@ -43,8 +47,14 @@ class Scaler:
         scaler = names.new_process_id()
         self._bus = Bus(self._log, name=f"scaler-{scaler}", inbox=subjects.scaler_inbox(scaler))
         self._workers = Workers(options.cluster)
+        self._registry = CollectorRegistry()
         self._rounds = Rounds(
-            options, slurm, JetStream(self._bus, subjects.DOMAIN), self._workers, self._log
+            options,
+            slurm,
+            JetStream(self._bus, subjects.DOMAIN),
+            self._workers,
+            log=self._log,
+            metrics=Metrics(self._registry, options.cluster),
         )
         self._wake = asyncio.Event()
         self._connected_at = 0.0
@@ -56,6 +66,8 @@ class Scaler:
         stopping = asyncio.create_task(self._life.stopping.wait())
         if not await self._take_lease(stopping):
             return 0
+        # From here on: of two scalers on one machine, the one that stands by has nothing to show.
+        metrics_server.serve(self._registry, self._options.metrics_port)
         connecting = asyncio.create_task(self._connect())
         await asyncio.wait([connecting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():

@@ -175,6 +175,32 @@ def test_a_job_whose_model_went_while_nobody_looked_ends(tmp_path: Path, mute: b
     assert bool(world.jobs()) is not mute
 
 
+def test_metrics_tell_what_is_there_and_what_was_done(world: World) -> None:
+    world.pass_(5)
+    assert world.metric("submissions_total", outcome="accepted") == 0
+    world.queue.waiting = 1
+    world.pass_(20)
+    assert world.metric("desired") == world.metric("needed") == 1
+    assert world.metric("jobs", phase="loading") == 1
+    assert (world.metric("waiting"), world.metric("oldest_wait_seconds")) == (1, 15)
+    world.pass_(60)
+    assert (world.metric("jobs", phase="loading"), world.metric("jobs", phase="ready")) == (0, 1)
+    world.queue.waiting, world.queue.delivered = 0, 1
+    world.pass_(600)
+    assert world.metric("submissions_total", outcome="accepted") == 1
+    assert world.metric("drains_total") == world.metric("jobs_ended_total", outcome="done") == 1
+    world.slurm.fault = Fault.DOWN
+    world.pass_(50)
+    sample = world.registry.get_sample_value
+    assert sample("headrace_scaler_squeue_errors_total", {"cluster": "north"}) == 10
+    assert sample("headrace_scaler_squeue_age_seconds", {"cluster": "north"}) == 50
+    assert sample("headrace_scaler_problems", {"cluster": "north"}) == 1
+    world.slurm.fault = Fault.NONE
+    (world.folder / "models.d" / "m.toml").unlink()
+    world.pass_(5)
+    assert world.metric("desired") is world.metric("drains_total") is None
+
+
 def test_a_bad_file_is_told_and_harms_no_model(world: World) -> None:
     (world.folder / "models.d" / "bad.toml").write_text("name = \n")
     world.pass_(5)

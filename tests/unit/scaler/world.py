@@ -7,12 +7,15 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from headrace.protocol.names import Slug
 from headrace.protocol.plan import Plan
 from headrace.protocol.state import WorkerPhase, WorkerState
 from headrace.runtime.bus import BusError
 from headrace.runtime.jetstream import ConsumerInfo, Position
 from headrace.runtime.logging import setup
+from headrace.scaler.metrics import Metrics
 from headrace.scaler.options import ScalerOptions
 from headrace.scaler.round import Rounds
 from headrace.scaler.workers import Workers
@@ -96,9 +99,10 @@ class World:
         )
         Path(options.state).mkdir(exist_ok=True)
         queue: Any = self.queue
+        self.registry = CollectorRegistry()
         return Rounds(
-            options, self.slurm, queue, self.workers, setup("test", "error"),
-            clock=lambda: self.now,
+            options, self.slurm, queue, self.workers, log=setup("test", "error"),
+            metrics=Metrics(self.registry, self.cluster), clock=lambda: self.now,
         )  # fmt: skip
 
     def jobs(self, *phases: Phase) -> list[FakeJob]:
@@ -141,6 +145,11 @@ class World:
             plan = self.round(min(step, end - self.now))
             if self.now >= end:
                 return plan
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """The value of a metric of the scaler's."""
+        labels = {"cluster": self.cluster, "model": MODEL, **labels}
+        return self.registry.get_sample_value(f"headrace_scaler_{name}", labels)
 
     def submissions(self) -> int:
         return self.slurm.calls.count("sbatch")
