@@ -19,6 +19,10 @@ NODE_FAILURES: Final = 2
 NODE_SECONDS: Final = 6 * 3600.0
 """So many failures within so long exclude a node, unless the model fails on others as well."""
 
+STILL_FAILURES: Final = 2 * NODE_FAILURES
+"""So many in a row, though nodes are avoided by then, are not the nodes' fault. On a small cluster
+there would soon be none left to recover on."""
+
 KEPT: Final = 32
 MOST_NODES: Final = 8
 """A model that dies on many nodes has a fault of its own."""
@@ -73,5 +77,7 @@ class Failures(msgspec.Struct):
         counts = Counter(
             each.node for each in self.recent if each.node and now - each.at < NODE_SECONDS
         )
+        if self.in_a_row >= STILL_FAILURES:
+            return ()
         bad = [node for node, count in counts.most_common() if count >= NODE_FAILURES]
         return tuple(bad) if len(bad) <= MOST_NODES else ()

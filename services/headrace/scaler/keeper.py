@@ -11,6 +11,7 @@ from headrace.protocol.plan import Interval, ModelPhase, Plan
 from headrace.protocol.requests import VERSION
 from headrace.scaler import policy
 from headrace.scaler.backlog import Backlog
+from headrace.scaler.failures import Failures
 from headrace.scaler.fleet import Fleet
 from headrace.scaler.learning import Learned
 from headrace.scaler.observations import Ended, JobPhase, Observation
@@ -43,8 +44,8 @@ class Keeper:
     def take(self, model: ModelFile) -> None:
         """Take in what the model's file says now."""
         if model.generation != self.model.generation:
-            # What has failed was another version: this one gets a try at once.
-            self.learned.failures.proven()
+            # What has failed was another version: this one gets a try at once, and on any node.
+            self.learned.failures = Failures()
         self.model, self.leaving = model, False
 
     def scaling(self, override: Override | None, stale_seconds: float) -> Scaling:

@@ -131,6 +131,18 @@ def test_a_job_that_never_serves_has_failed(world: World) -> None:
     assert (failures.last.reason, failures.last.node) == ("not ready after 300 s", "gpu1")
 
 
+def test_when_what_failed_everywhere_is_well_again_there_are_nodes_left(tmp_path: Path) -> None:
+    world = World(tmp_path, options=FakeOptions(nodes=2))
+    world.queue.waiting = 1
+    for _ in range(300):
+        world.pass_(10)
+        for job in world.jobs(Phase.RUNNING):
+            world.slurm.finish(job.id, exit_code=1)
+    assert world.rounds.keepers[MODEL].phase is ModelPhase.FAILED
+    world.pass_(3700)
+    assert len(world.jobs(Phase.RUNNING)) == 1
+
+
 def test_a_worker_that_hangs_is_replaced(world: World) -> None:
     world.queue.waiting = 1
     world.pass_(120)
