@@ -63,7 +63,7 @@ class Load:
 async def load(
     http: aiohttp.ClientSession, info: dict[str, Any], *, every: float, tokens: int
 ) -> AsyncIterator[Load]:
-    """A load for as long as the context; what was asked may go on after it."""
+    """A load for as long as the context, which ends when all that was asked has ended."""
     made = Load(http, info, every=every, tokens=tokens)
     task = asyncio.create_task(made.run())
     try:
@@ -71,3 +71,4 @@ async def load(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+    await made.outcomes()

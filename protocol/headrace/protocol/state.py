@@ -1,8 +1,13 @@
 """What workers tell about themselves, once a second and at every change."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+
+MARGIN_SECONDS: Final = 15.0
+"""At the end of a walltime, after the drain: the engine must end too, and clocks may differ."""
 
 
 class WorkerPhase(StrEnum):

@@ -9,6 +9,7 @@ from headrace.catalogue.overrides import Override
 from headrace.catalogue.status import ModelRow, WorkerRow
 from headrace.protocol.plan import Interval, ModelPhase, Plan
 from headrace.protocol.requests import VERSION
+from headrace.protocol.state import MARGIN_SECONDS
 from headrace.scaler import policy
 from headrace.scaler.backlog import Backlog
 from headrace.scaler.failures import Failures

@@ -80,6 +80,8 @@ class Learned(msgspec.Struct):
     jobs: dict[str, Seen] = msgspec.field(default_factory=dict)
     at: float = 0.0
     arrived: int = 0
+    came: int = 0
+    """Requests that came between the last two observations."""
 
     def figures(self, spec: Scaling) -> Figures:
         """What to reckon with now."""
@@ -108,7 +110,7 @@ class Learned(msgspec.Struct):
         if not 0 < step <= LONGEST_STEP or came < 0:
             step, came = 0.0, 0
             self.work.begin(seen, now)
-        self.at, self.arrived = now, seen.arrived
+        self.at, self.arrived, self.came = now, seen.arrived, came
         if service := self.work.observe(seen, step, now):
             self.service.add(service)
         figures = self.figures(spec)

@@ -21,6 +21,8 @@ class Need(NamedTuple):
 
     workers: int
     reason: str
+    total: int = 0
+    """In all clusters together, ours among them."""
 
 
 def need(seen: Observation, spec: Scaling, learned: Learned, now: float) -> Need:
@@ -34,16 +36,23 @@ def need(seen: Observation, spec: Scaling, learned: Learned, now: float) -> Need
         _by_rate(seen, spec, learned, figures, (place_in(moment), place_in(then))),
     ]
     # What work asks for is shared with other clusters; what the operator asks for is there anyway.
-    total = max(asked, key=lambda each: each.workers)
+    work = max(asked, key=lambda each: each.workers)
     needs = [
         Need(spec.min, "minimum"),
         Need(windows, "schedule"),
-        Need(_ours(total.workers, seen), total.reason),
+        Need(ours(work.workers, seen), work.reason),
     ]
     most = max(needs, key=lambda each: each.workers)
-    if total.workers and not most.workers:
-        return Need(0, "other clusters have enough")
-    return Need(min(most.workers, spec.max), most.reason)
+    total = max(work.workers, most.workers)
+    if total and not most.workers:
+        return Need(0, "other clusters have enough", total)
+    return Need(min(most.workers, spec.max), most.reason, total)
+
+
+def ours(total: int, seen: Observation) -> int:
+    """Our part of `total` workers in all clusters together."""
+    ready, loading = len(seen.of(JobPhase.READY)), len(seen.of(JobPhase.LOADING))
+    return share(total, ready, loading, seen.elsewhere)
 
 
 def ready_in(job: Job, learned: Learned, figures: Figures, now: float) -> float:
@@ -56,17 +65,12 @@ def ready_in(job: Job, learned: Learned, figures: Figures, now: float) -> float:
     return 0.0
 
 
-def _ours(total: int, seen: Observation) -> int:
-    """Our part of the workers that are needed in all clusters together."""
-    ready, loading = len(seen.of(JobPhase.READY)), len(seen.of(JobPhase.LOADING))
-    return share(total, ready, loading, seen.elsewhere)
-
-
 def _by_backlog(
     seen: Observation, spec: Scaling, learned: Learned, figures: Figures, now: float
 ) -> Need:
     if not seen.waiting:
-        return Need(1 if seen.running else 0, "requests in work")
+        # Short ones may come and go between two looks.
+        return Need(1 if seen.running or learned.came else 0, "requests in work")
     there = seen.of(JobPhase.READY, JobPhase.LOADING, JobPhase.WAITING)
     elsewhere = [0.0] * seen.elsewhere.ready + [figures.load] * seen.elsewhere.loading
     count = staffing.catch_up(
@@ -79,9 +83,7 @@ def _by_backlog(
         most=spec.max + seen.elsewhere.count,
         patience=spec.patience,
     )
-    # While requests wait nobody who serves is sent away.
-    serving = len(seen.of(JobPhase.READY)) + seen.elsewhere.ready
-    return Need(max(count, serving, 1), f"{seen.waiting} requests wait")
+    return Need(max(count, 1), f"{seen.waiting} requests wait")
 
 
 def _by_rate(

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from headrace.scaler.learning import Learned
-from headrace.scaler.need import Need, need
+from headrace.scaler.need import Need, need, ours
 from headrace.scaler.observations import Job, JobPhase, Observation
 from headrace.scaler.spec import Scaling
 
@@ -62,7 +62,7 @@ def observe(seen: Observation, spec: Scaling, learned: Learned, now: float) -> D
     if seen.stale(now, spec.stale_seconds):
         return decide(seen, spec, learned, now)
     want = need(seen, spec, learned, now)
-    learned.needed(want.workers, spec, now)
+    learned.needed(want.total, spec, now)
     return _Round(seen, spec, learned, now, want).decision()
 
 
@@ -81,6 +81,8 @@ class _Round:
     def __init__(
         self, seen: Observation, spec: Scaling, learned: Learned, now: float, want: Need
     ) -> None:
+        self.seen = seen
+        self.waiting = seen.waiting
         self.spec = spec
         self.learned = learned
         self.now = now
@@ -92,7 +94,8 @@ class _Round:
         self.hopeless = [job for job in coming if self._hopeless(job)]
         self.coming = [job for job in coming if job not in self.hopeless]
         self.ahead = self._successor_ahead()
-        self.ageing = [job for job in self.ready if job.ends_at and job.ends_at - now < self.ahead]
+        leaves = now + self.ahead + spec.leaves_seconds
+        self.ageing = [job for job in self.ready if job.ends_at and job.ends_at < leaves]
         self.lasting = len(self.ready) - len(self.ageing)
         # A worker that idles has a successor if it would still be kept when its walltime ends.
         self.held_then = min(self._held(self.ahead), len(self.ready)) if self.ageing else 0
@@ -118,18 +121,22 @@ class _Round:
         )
 
     def _held(self, ahead: float = 0.0) -> int:
-        """The highest level worth keeping, though nothing needs it, for `ahead` seconds more."""
-        for level in range(min(len(self.learned.levels.needed_at), self.spec.max), 0, -1):
+        """How many of ours are worth keeping, though nothing needs them, for `ahead` seconds more:
+        our part of the highest level that is."""
+        for level in range(len(self.learned.levels.needed_at), 0, -1):
             idle = self.now + ahead - self.learned.levels.needed_at[level - 1]
             if self.learned.keeps(level, idle, self.figures, self.spec):
-                return level
+                return self._ours(level)
         return 0
+
+    def _ours(self, total: int) -> int:
+        return min(ours(total, self.seen), self.spec.max)
 
     def _hopeless(self, job: Job) -> bool:
         return 0 < job.started_at < self.now - self.spec.load_limit_seconds
 
     def _successor_ahead(self) -> float:
-        """How long before a walltime's end the successor must be submitted.
+        """How long before a worker leaves its successor must be submitted.
 
         The newsvendor's answer: a successor that comes too early costs its GPU time, one that
         comes too late leaves half a worker's slots of requests waiting. The lead is the quantile
@@ -147,13 +154,14 @@ class _Round:
     def _fewer(self) -> list[Action]:
         """Give up jobs: those that wait first, then those that load; then drain ready ones."""
         calm = max(CALM_SECONDS, self.figures.lead / 10)
-        recent = sum(self.now - at < calm for at in self.learned.levels.needed_at[: self.spec.max])
+        recent = self._ours(sum(self.now - at < calm for at in self.learned.levels.needed_at))
         missing = max(max(self.want.workers, recent, self.held_then) - self.lasting, 0)
         newest = sorted(self.coming, key=lambda job: (job.started_at > 0, -job.submitted_at))
         actions: list[Action] = [
             Cancel(job.id, "no longer needed") for job in newest[: max(len(newest) - missing, 0)]
         ]
-        surplus = len(self.ready) - max(self.want.workers, self.held)
+        # While requests wait nobody who serves is sent away.
+        surplus = len(self.ready) - max(self.want.workers, self.held) if not self.waiting else 0
         leaving = sorted(self.ready, key=lambda job: (job.ends_at or math.inf, job.running))
         return actions + [Drain(job.id, "no longer needed") for job in leaving[: max(surplus, 0)]]
 

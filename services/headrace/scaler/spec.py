@@ -26,6 +26,8 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     successor: bool = True
     """Whether a worker whose walltime ends is replaced ahead of it, where demand asks for it."""
     walltime_seconds: float = 0.0
+    leaves_seconds: float = 0.0
+    """How long before the end of its walltime a worker takes no more requests."""
     load_seconds: float = 180.0
     """Load time to reckon with until one has been measured."""
     service_seconds: float = 10.0

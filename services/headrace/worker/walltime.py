@@ -2,14 +2,10 @@
 
 import asyncio
 import time
-from typing import Final
 
+from headrace.protocol.state import MARGIN_SECONDS
 from headrace.runtime.lifecycle import Lifecycle
 from headrace.worker.options import WorkerOptions
-
-MARGIN_SECONDS: Final = 15.0
-"""Kept free at the end: the engine must end too, and clocks may differ."""
-
 
 def drain_at(options: WorkerOptions) -> float | None:
     """When to begin to drain, in Unix seconds; None where there is no end."""

@@ -202,7 +202,7 @@ def two(tmp_path: Path) -> Clusters:
 def test_two_with_a_worker_each_come_to_one_and_stay_there(two: Clusters) -> None:
     two.queue.rate = 0.1
     two.pass_(60)
-    assert two.serving("north") == two.serving("south") == 1, "both were asked at once"
+    assert two.submissions() == 2, "both were asked at once"
     two.pass_(600)
     assert (two.serving("north"), two.serving("south")) == (1, 0)
     for _ in range(100):
@@ -217,7 +217,7 @@ def test_the_total_is_what_one_cluster_alone_would_have(tmp_path: Path) -> None:
     alone = Clusters(tmp_path / "one", north=None)
     both = Clusters(tmp_path / "two", north=None, south=None)
     for each in (alone, both):
-        each.queue.rate = 0.45
+        each.queue.rate = 0.3
         each.pass_(1800)
     begun = both.submissions()
     for _ in range(60):
