@@ -38,8 +38,8 @@ BUSY_MOST_SECONDS: Final = 60.0
 """After a submission that Slurm could not take: doubled from the first to the most."""
 
 AGAIN_SECONDS: Final = 60.0
-"""A worker that was told to drain and does not is told again after so long. A second SIGTERM ends
-it at once, so not earlier."""
+"""A worker that was told to drain and does not is told again after so long. A second SIGTERM leaves
+it seconds, so not earlier."""
 
 KEEP_SECONDS: Final = 60.0
 """How often what was learned is written down."""
