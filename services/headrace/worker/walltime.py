@@ -10,6 +10,9 @@ from headrace.worker.options import WorkerOptions
 MARGIN_SECONDS: Final = 15.0
 """Kept free at the end: the engine must end too, and clocks may differ."""
 
+REASON: Final = "walltime"
+"""Why the worker stops then."""
+
 
 def drain_at(options: WorkerOptions) -> float | None:
     """When to begin to drain, in Unix seconds; None where there is no end."""
@@ -18,9 +21,15 @@ def drain_at(options: WorkerOptions) -> float | None:
     return options.ends_at - options.drain_seconds - MARGIN_SECONDS
 
 
-async def until_walltime(options: WorkerOptions, life: Lifecycle) -> None:
+def is_over(options: WorkerOptions) -> bool:
+    """Whether nothing can be begun any more."""
+    at = drain_at(options)
+    return at is not None and at <= time.time()
+
+
+async def watch(options: WorkerOptions, life: Lifecycle) -> None:
     """Ask the worker to stop when it is time."""
     at = drain_at(options)
     if at is not None:
         await asyncio.sleep(max(0.0, at - time.time()))
-        life.stop("walltime")
+        life.stop(REASON)
