@@ -48,7 +48,7 @@ WRAPPER = """\
 # {name} as the scaler sees it: what it does is written in a file beside it.
 echo "$(date +%s.%N) $*" >> {folder}/{name}.calls
 case "$(cat {folder}/{name}.mode 2>/dev/null)" in
-  fail) echo "slurm_load_jobs error: Unable to contact slurm controller (connect failure)" >&2; exit 1 ;;
+  fail) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1 ;;
   hang) exec sleep 3600 ;;
   empty) exit 0 ;;
   garbage) head -c 4000 /dev/urandom; exit 0 ;;
@@ -114,7 +114,7 @@ class Place:
         new.replace(self.folder / MODELS / f"{name}.toml")
 
     def break_command(self, name: str, mode: str) -> None:
-        """Let a command `fail`, `hang`, say nothing (`empty`) or `garbage`, or its answer be `lost`."""
+        """What a command does: `fail`, `hang`, say nothing (`empty`) or `garbage`, `lost`."""
         (self.commands / f"{name}.mode").write_text(mode)
 
     def mend_command(self, name: str) -> None:
@@ -240,7 +240,7 @@ class Farm:
         until(self._serves, START_SECONDS)
 
     def model(self, place: Place, **changes: Any) -> str:
-        """A model's file: `scale`, `job`, `engine` and words of its top are merged with defaults."""
+        """A model's file: what is said of `scale`, `job`, `engine` and its top, over defaults."""
         sections: dict[str, dict[str, Any]] = {
             "": {"name": MODEL, "slots": 4, "drain_seconds": 5.0},
             "engine": {

@@ -417,8 +417,8 @@ class Stand:
 async def _end(worker: WorkerProcess) -> None:
     if worker.process.returncode is None:
         worker.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.1)  # signals that come together count as one
-        worker.process.send_signal(signal.SIGTERM)  # the second one: no drain
+        await asyncio.sleep(0.1)  # one after the other, and the second one ends the drain
+        worker.process.send_signal(signal.SIGINT)
         try:
             await worker.ended(15)
         except TimeoutError:

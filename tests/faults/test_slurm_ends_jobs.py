@@ -53,7 +53,7 @@ async def test_a_preempted_worker_finishes_what_it_has_begun_within_the_grace(
 async def test_a_model_crosses_three_walltimes_and_is_always_there(
     tmp_path: Path, record_property: Any
 ) -> None:
-    """Walltimes of a minute, Slurm's shortest. The next worker is ready before the last one goes."""
+    """Of a minute, Slurm's shortest. The next worker is ready before the last one goes."""
     with running(tmp_path / "farm") as farm:
         (place,) = farm.places.values()
         farm.serve(

@@ -1,15 +1,13 @@
 """A Slurm that breaks under a steady load: nothing is lost, nothing ended or submitted twice."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
-from headrace.slurm.local import HIGH
 from tests.farm_kit import COMMANDS, Farm, Place, eventually, running
 from tests.load_kit import http_session, load
 
@@ -73,7 +71,7 @@ async def test_an_sbatch_that_fails_is_tried_again_and_not_too_often(
         place.mend_command("sbatch")
         await eventually(lambda: place.workers("ready"), 120, farm)
         tries = [at for at, _ in place.calls("sbatch")[before:]]
-    assert all(later - earlier > 3 for earlier, later in zip(tries, tries[1:], strict=False)), tries
+    assert all(later - earlier > 3 for earlier, later in itertools.pairwise(tries)), tries
     assert not await asked.failed()
 
 

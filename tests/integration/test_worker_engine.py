@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from headrace.worker.engine.process import SOCKET_PATH_BYTES, EngineProcess, mak
 from tests.processes import alive
 from tests.worker_kit import SIM, Stand, descendants
 
-# An engine as bad as they come: children in sessions of their own, deaf to SIGTERM, orphans.
+# An engine as bad as they come: children in sessions of their own, deaf to signals, orphans.
 UNRULY = textwrap.dedent(
     """
     import os, signal, sys, time
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for deep in range(3):
         if os.fork() == 0:
             os.setsid()
@@ -180,6 +181,26 @@ async def test_a_signal_while_loading_is_obeyed(stand: Stand) -> None:
     assert await worker.ended(5) == 0, worker.log()
     await gone(pids)
     assert worker.has_left_nothing()
+
+
+@pytest.mark.parametrize("left", [10, 18])
+async def test_a_walltime_too_short_to_load_is_explained(stand: Stand, left: int) -> None:
+    """Over before the engine starts, or while it loads."""
+    command = (*SIM, "--load-seconds", "60")
+    gone_ = asyncio.create_task(stand.edge.phase(WorkerPhase.GONE))
+    worker = await stand.worker(
+        ready=False,
+        engine={"kind": "command", "command": command},
+        drain_seconds=1,
+        ends_at=time.time() + left,
+    )
+    # Not as a failure: another node would not do better.
+    assert await worker.ended(10) == 0
+    assert "the walltime is over before the engine has loaded" in worker.log()
+    assert worker.has_left_nothing()
+    if left > 16:  # before that it does not connect
+        assert "walltime" in (await gone_).reason
+    gone_.cancel()
 
 
 async def test_a_bad_configuration_has_an_exit_code_of_its_own(stand: Stand) -> None:

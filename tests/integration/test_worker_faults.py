@@ -15,7 +15,7 @@ from headrace.protocol.frames import Accepted, Chunk, End, Fail, Head
 from headrace.protocol.state import WorkerPhase
 from loadtests.words import expected_text
 from tests.processes import alive
-from tests.worker_kit import MODEL, ODD, SIM, Stand, WorkerProcess
+from tests.worker_kit import MODEL, ODD, SIM, Stand, WorkerProcess, descendants
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 LONG = CHAT | {"max_tokens": 100_000}
@@ -226,7 +226,21 @@ async def test_a_drain_has_an_end(stand: Stand) -> None:
     await drained(worker)
 
 
-async def test_a_second_signal_ends_at_once(stand: Stand) -> None:
+async def test_a_second_sigterm_lets_what_is_nearly_done_end(stand: Stand) -> None:
+    worker = await stand.worker(engine=PACED, drain_seconds=60)
+    answer = await stand.edge.ask(CHAT | {"max_tokens": 100})
+    await answer.frame(Chunk)
+    draining = asyncio.create_task(stand.edge.phase(WorkerPhase.DRAINING))
+    worker.process.terminate()
+    await draining
+    worker.process.terminate()
+    assert isinstance(await answer.ended(), End)
+    assert answer.text == expected_text(CHAT, 100)
+    await drained(worker)
+    assert "stopping_sooner" in worker.log()
+
+
+async def test_a_person_who_insists_ends_the_drain_at_once(stand: Stand) -> None:
     worker = await stand.worker(engine=PACED, drain_seconds=60)
     pids = worker.engine_pids()
     answer = await stand.edge.ask(LONG)
@@ -235,13 +249,57 @@ async def test_a_second_signal_ends_at_once(stand: Stand) -> None:
     worker.process.terminate()
     await draining
     began = time.monotonic()
-    worker.process.terminate()
+    worker.process.send_signal(signal.SIGINT)
     fail = await failed(answer)
     assert (fail.code, fail.retryable) == (Code.WORKER_DRAINED, True)
     await worker.ended(5)
     assert time.monotonic() - began < 3
     await gone(pids)
     assert worker.has_left_nothing()
+
+
+@pytest.mark.parametrize("insist", [False, True])
+async def test_what_no_client_has_seen_begins_anew_elsewhere(stand: Stand, insist: bool) -> None:
+    """No error comes of it, whether the drain's time is over or somebody insists."""
+    first = await stand.worker(engine=ODDLY, drain_seconds=60 if insist else 0.5)
+    answer = await odd(stand, "slow", stream=False, seconds=3)
+    await answer.frame(Accepted)
+    await stand.worker(engine=ODDLY)
+    first.process.terminate()
+    if insist:
+        await asyncio.sleep(0.3)
+        first.process.send_signal(signal.SIGINT)
+    again = await answer.frame(Accepted, 2, seconds=8)
+    assert again.attempt > 1
+    assert isinstance(await answer.ended(), End)
+    assert not any(isinstance(frame, Fail) for frame in answer.frames)
+    await first.ended(5)
+    assert '"outcome": "given_back"' in first.log()
+    await stand.edge.emptied()
+
+
+@pytest.mark.parametrize("command", [SIM, ODD])
+async def test_a_signal_for_the_whole_job_step_cuts_no_answer_off(
+    stand: Stand, command: tuple[str, ...]
+) -> None:
+    """Slurm sends SIGTERM to the worker, its reaper, the engine, and whatever that has started."""
+    pace = ("--delay-ms", "20") if command is SIM else ()
+    worker = await stand.worker(engine={"kind": "command", "command": (*command, *pace)})
+    pids = descendants(worker.pid)
+    if command is SIM:
+        answer = await stand.edge.ask(CHAT | {"max_tokens": 100})
+        await answer.frame(Chunk)
+    else:
+        answer = await odd(stand, "slow", stream=False, seconds=2)
+        await answer.frame(Accepted)
+    for pid in (*reversed(pids), worker.pid):
+        os.kill(pid, signal.SIGTERM)
+    assert isinstance(await answer.ended(), End)
+    if command is SIM:
+        assert answer.text == expected_text(CHAT, 100)
+    await drained(worker)
+    await gone(pids)
+    await stand.edge.emptied()
 
 
 async def test_the_end_of_the_walltime_drains_in_time(stand: Stand) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, End, Fail
 from tests.parts import gguf
 from tests.processes import alive
-from tests.worker_kit import NAME, Stand, WorkerProcess
+from tests.worker_kit import NAME, Stand, WorkerProcess, descendants
 
 pytestmark = pytest.mark.llamacpp
 
@@ -91,6 +92,23 @@ async def test_a_drain(stand: Stand, worker: WorkerProcess) -> None:
     worker.process.terminate()
     assert isinstance(await answer.ended(60), End)
     assert await worker.ended() == 0
+    assert worker.has_left_nothing()
+
+
+async def test_a_signal_for_the_whole_job_step(stand: Stand, worker: WorkerProcess) -> None:
+    whole = await stand.edge.ask(CHAT | {"max_tokens": 100})
+    assert isinstance(await whole.ended(60), End)
+    answer = await stand.edge.ask(CHAT | {"max_tokens": 100})
+    await answer.frame(Chunk, seconds=60)
+    pids = descendants(worker.pid)
+    for pid in (*reversed(pids), worker.pid):
+        os.kill(pid, signal.SIGTERM)
+    assert isinstance(await answer.ended(60), End)
+    assert answer.text == whole.text
+    began = time.monotonic()
+    assert await worker.ended() == 0
+    assert time.monotonic() - began < 5, "it was not asked but killed"
+    assert not any(alive(pid) for pid in pids)
     assert worker.has_left_nothing()
 
 

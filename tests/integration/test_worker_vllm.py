@@ -1,6 +1,8 @@
 """The worker on vLLM, once: it takes half a minute to load."""
 
 import asyncio
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from headrace.protocol.control import Cancel
 from headrace.protocol.frames import Accepted, Chunk, End
 from tests.parts import VLLM_MODEL, vllm
 from tests.processes import alive
-from tests.worker_kit import NAME, Stand
+from tests.worker_kit import NAME, Stand, descendants
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
@@ -53,8 +55,15 @@ async def test_vllm_from_start_to_a_killed_worker(stand: Stand) -> None:
     await worker.engine_idle(2.0)
     await stand.edge.emptied()
 
+    # Slurm signals the whole job step; the worker, which would drain, is left out here.
     pids = worker.engine_pids()
     assert len(pids) >= 2, "vLLM's engine core is a process of its own"
+    last = await stand.edge.ask(CHAT | {"max_tokens": 100, "ignore_eos": True})
+    await last.frame(Chunk, 3, seconds=60)
+    for pid in descendants(worker.pid):
+        os.kill(pid, signal.SIGTERM)
+    assert isinstance(await last.ended(60), End)
+
     worker.process.kill()
     async with asyncio.timeout(10):
         while any(alive(pid) for pid in pids) or not worker.has_left_nothing():  # noqa: ASYNC110

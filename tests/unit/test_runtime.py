@@ -1,5 +1,6 @@
-"""What daemons share: configuration, the log's allow-list, JetStream's reply subjects."""
+"""What daemons share: configuration, the log's allow-list, JetStream's replies, their life."""
 
+import asyncio
 import io
 import json
 import os
@@ -15,9 +16,10 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.runtime import config, logging
+from headrace.runtime import config, lifecycle, logging
 from headrace.runtime.config import ConfigError
 from headrace.runtime.jetstream import Delivery, delivery_of
+from headrace.runtime.lifecycle import Lifecycle
 
 
 class Inner(msgspec.Struct, forbid_unknown_fields=True):
@@ -138,8 +140,14 @@ raise SystemExit(lifecycle.run(main, logging.setup("test")))
 """
 
 
-@pytest.mark.parametrize(("stubborn", "signals", "code"), [(False, 1, 7), (True, 2, 1)])
-def test_signals_end_a_daemon(stubborn: bool, signals: int, code: int) -> None:
+TERM, INT = signal.SIGTERM, signal.SIGINT
+
+
+@pytest.mark.parametrize(
+    ("stubborn", "signals", "code"),
+    [(False, [TERM], 7), (False, [INT], 7), (True, [TERM, INT], 1), (True, [TERM, TERM, INT], 1)],
+)
+def test_signals_end_a_daemon(stubborn: bool, signals: list[signal.Signals], code: int) -> None:
     daemon = subprocess.Popen(
         [sys.executable, "-c", DAEMON.format(stubborn=stubborn)],
         stdout=subprocess.PIPE,
@@ -151,10 +159,39 @@ def test_signals_end_a_daemon(stubborn: bool, signals: int, code: int) -> None:
         assert daemon.stderr is not None
         assert daemon.stdout.readline() == b"up\n"
         assert b'"ready"' in daemon.stderr.readline()
-        for _ in range(signals):
-            daemon.send_signal(signal.SIGTERM)
+        for number in signals:
+            assert daemon.poll() is None
+            daemon.send_signal(number)
             assert b"stopping" in daemon.stderr.readline()
         assert daemon.wait(10) == code
+
+
+@pytest.mark.parametrize(("seconds", "hurry"), [(60, 0.2), (0.2, 15)])
+async def test_a_second_sigterm_shortens_the_drain_and_never_lengthens_it(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, hurry: float
+) -> None:
+    monkeypatch.setattr(lifecycle, "HURRY_SECONDS", hurry)
+    loop = asyncio.get_running_loop()
+    life = Lifecycle(logging.setup("test"), seconds)
+    began = loop.time()
+    life.stop("SIGTERM")
+    loop.call_soon(life.hurry, "SIGTERM")
+    loop.call_later(0.1, life.hurry, "SIGTERM")  # once more changes nothing
+    with pytest.raises(TimeoutError):
+        async with life.draining():
+            await asyncio.sleep(30)
+    assert loop.time() - began < 5
+    assert life.hurried.is_set()
+    assert life.drain_left < 0.1
+
+
+async def test_a_drain_that_ends_in_time_is_left_alone() -> None:
+    life = Lifecycle(logging.setup("test"), 60)
+    async with life.draining():
+        life.stop("SIGTERM")
+        life.hurry("SIGTERM")
+    life.hurry("SIGTERM")
+    assert 0 < life.drain_left <= lifecycle.HURRY_SECONDS
 
 
 FAILING = """

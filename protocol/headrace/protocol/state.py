@@ -5,7 +5,6 @@ from typing import Final
 
 import msgspec
 
-
 MARGIN_SECONDS: Final = 15.0
 """At the end of a walltime, after the drain: the engine must end too, and clocks may differ."""
 

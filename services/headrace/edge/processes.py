@@ -19,6 +19,9 @@ from headrace.runtime.lifecycle import Lifecycle
 RESTART_SECONDS: Final = 1.0
 """A process that died is replaced after this pause, so that a crash loop does not burn a core."""
 
+SPARE_SECONDS: Final = 5.0
+"""What a process may take after its drain to end what is left."""
+
 
 async def supervise(command: list[str], options: EdgeOptions, life: Lifecycle) -> int:
     """Keep `options.processes` processes running `command` until told to stop."""
@@ -44,15 +47,31 @@ async def _keep(command: list[str], environ: dict[str, str], life: Lifecycle) ->
         exited = asyncio.create_task(process.wait())
         await asyncio.wait([stopping, exited], return_when=asyncio.FIRST_COMPLETED)
         if not exited.done():
-            process.send_signal(signal.SIGTERM)
-            await asyncio.wait([exited], timeout=life.drain_left + 5)
-            if not exited.done():
-                process.kill()
+            await _end(process, exited, life)
         await exited
         multiprocess.mark_process_dead(process.pid, environ["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
         if not life.stopping.is_set():
             life.log.error("process_died", pid=process.pid, exit_code=process.returncode)
             await asyncio.wait([stopping], timeout=RESTART_SECONDS)
+
+
+async def _end(
+    process: asyncio.subprocess.Process, exited: "asyncio.Task[int]", life: Lifecycle
+) -> None:
+    """Pass on what we are told: to drain, and then perhaps to be quick. Kill what stays."""
+    hurried = asyncio.create_task(life.hurried.wait())
+    process.send_signal(signal.SIGTERM)
+    await asyncio.wait(
+        [exited, hurried],
+        timeout=life.drain_left + SPARE_SECONDS,
+        return_when=asyncio.FIRST_COMPLETED,
+    )
+    if hurried.done() and not exited.done():
+        process.send_signal(signal.SIGTERM)
+        await asyncio.wait([exited], timeout=life.drain_left + SPARE_SECONDS)
+    hurried.cancel()
+    if not exited.done():
+        process.kill()
 
 
 def _die_with_parent() -> None:

@@ -87,7 +87,9 @@ async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
         link = tasks.create_task(_link(bus, options, dispatcher, life), name="bus")
         await life.stopping.wait()
         server.should_exit = True
-        await asyncio.wait([http], timeout=life.drain_left)
+        with contextlib.suppress(TimeoutError):
+            async with life.draining():
+                await asyncio.wait([http])
         dispatcher.fail_all(Code.UNAVAILABLE, "The server is going down; try again.")
         await asyncio.wait([http], timeout=2.0)
         server.force_exit = True

@@ -12,7 +12,7 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
 
 from headrace.runtime.config import ConfigError
@@ -23,6 +23,10 @@ E = TypeVar("E", bound=BaseException)
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 78
 """``EX_CONFIG`` of sysexits.h: the service manager should not try again."""
+
+HURRY_SECONDS: Final = 15.0
+"""What a drain has left at most once SIGTERM has come again. It may be the last one: after that
+Slurm waits KillWait (30 s by default) before SIGKILL, and the engine must end in that time too."""
 
 
 class Fatal(Exception):
@@ -39,16 +43,29 @@ class Lifecycle:
     def __init__(self, log: Logger, drain_seconds: float) -> None:
         self.log = log
         self.stopping = asyncio.Event()
+        self.hurried = asyncio.Event()
+        """Set once the drain was shortened."""
+        self.reason = ""
+        """Why it stops; empty before."""
         self.drain_seconds = drain_seconds
         self._deadline: float | None = None
+        self._timeouts: set[asyncio.Timeout] = set()
 
     def stop(self, reason: str) -> None:
         """Begin to drain; the first call counts."""
         if not self.stopping.is_set():
-            self._deadline = asyncio.get_running_loop().time() + self.drain_seconds
+            self.reason = reason
+            self._set_deadline(self.drain_seconds)
             self.log.info("stopping", reason=reason)
             notify("STOPPING=1")
             self.stopping.set()
+
+    def hurry(self, reason: str) -> None:
+        """Leave the drain `HURRY_SECONDS` at most; what it has less of stays as it is."""
+        if self.drain_left > HURRY_SECONDS:
+            self._set_deadline(HURRY_SECONDS)
+        self.log.warning("stopping_sooner", reason=reason, seconds=round(self.drain_left, 1))
+        self.hurried.set()
 
     def ready(self) -> None:
         """Tell the service manager, if there is one, that the daemon does its work now."""
@@ -62,6 +79,25 @@ class Lifecycle:
             return self.drain_seconds
         return max(0.0, self._deadline - asyncio.get_running_loop().time())
 
+    @contextlib.asynccontextmanager
+    async def draining(self) -> AsyncIterator[None]:
+        """What runs inside may take until the drain is over, also if that comes sooner meanwhile.
+
+        Raises TimeoutError then.
+        """
+        async with asyncio.timeout_at(self._deadline) as timeout:
+            self._timeouts.add(timeout)
+            try:
+                yield
+            finally:
+                self._timeouts.discard(timeout)
+
+    def _set_deadline(self, seconds: float) -> None:
+        self._deadline = asyncio.get_running_loop().time() + seconds
+        for timeout in self._timeouts:
+            if not timeout.expired():
+                timeout.reschedule(self._deadline)
+
 
 Main = Callable[[Lifecycle], Awaitable[int]]
 
@@ -69,8 +105,9 @@ Main = Callable[[Lifecycle], Awaitable[int]]
 def run(main: Main, log: Logger, *, drain_seconds: float = 30.0) -> int:
     """Run `main` in a fresh event loop and return the process's exit code.
 
-    SIGTERM and SIGINT begin the drain; a second one ends it at once. No core file is ever written,
-    for it would hold prompts (invariant 4).
+    SIGTERM and SIGINT begin the drain. SIGTERM during a drain shortens it: service managers send it
+    again before they kill. SIGINT then ends it at once, for that is a person who insists. No core
+    file is ever written, for it would hold prompts (invariant 4).
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
@@ -97,10 +134,13 @@ async def _supervise(main: Main, log: Logger, drain_seconds: float) -> int:
     task = asyncio.ensure_future(main(life))
 
     def on_signal(number: signal.Signals) -> None:
-        if life.stopping.is_set():
+        if not life.stopping.is_set():
+            life.stop(number.name)
+        elif number == signal.SIGTERM:
+            life.hurry(number.name)
+        else:
             log.warning("stopping_at_once", signal=number.name)
             task.cancel()
-        life.stop(number.name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)

@@ -18,6 +18,10 @@ from headrace.slurm.states import Cause, JobState, Phase
 FRESH_SECONDS: Final = 5.0
 """A worker that was heard within this time is there, whatever `squeue` says."""
 
+SILENT_SECONDS: Final = 12.0
+"""A worker that was ready and was not heard for so long serves nobody: another one may be needed.
+It tells of itself every second, and a connection that was cut is back within a few."""
+
 HUNG_SECONDS: Final = 60.0
 """A worker that was ready, runs by Slurm's word and was not heard for so long, hangs."""
 
@@ -114,19 +118,28 @@ class Fleet:
         """What the policy sees."""
         return tuple(known.job for known in self.known.values())
 
-    def lost(self, now: float) -> list[tuple[Known, str]]:
+    def lost(self, now: float, listening_since: float) -> list[tuple[Known, str]]:
         """Jobs that serve nobody and would not end by themselves, and why."""
         found = []
         for known in self.known.values():
-            served = known.phase in {JobPhase.READY, JobPhase.DRAINING}
-            if served and now - known.heard_at > HUNG_SECONDS:
+            served = known.phase in {JobPhase.READY, JobPhase.SILENT, JobPhase.DRAINING}
+            if served and now - max(known.heard_at, listening_since) > HUNG_SECONDS:
                 found.append((known, "its worker is not heard any more"))
             elif known.held:
                 found.append((known, f"Slurm holds it: {known.reason}"))
         return found
 
-    def update(self, told: Iterable[squeue.Job], heard: Iterable[Heard], now: float) -> list[Ended]:
-        """Take in a trustworthy answer of Slurm, and the workers; what has ended since."""
+    def update(
+        self,
+        told: Iterable[squeue.Job],
+        heard: Iterable[Heard],
+        now: float,
+        listening_since: float | None = None,
+    ) -> list[Ended]:
+        """Take in a trustworthy answer of Slurm, and the workers; what has ended since.
+
+        `listening_since` is when we began to hear workers, None if we do not.
+        """
         last = sorted(heard, key=lambda each: each.at)
         workers = {each.state.job: each for each in last if each.state.job}
         seen = set()
@@ -147,6 +160,8 @@ class Fleet:
                 self.known[submission] = known
             _by_slurm(known, job, now)
             _by_worker(known, workers.get(job.id), now)
+            if known.phase is JobPhase.READY and listening_since is not None:
+                _by_silence(known, now - max(known.heard_at, listening_since))
         for known in [each for each in self.known.values() if each.submission not in seen]:
             if self._is_gone(known, workers.get(known.id), now):
                 del self.known[known.submission]
@@ -246,6 +261,12 @@ def _by_slurm(known: Known, job: squeue.Job, now: float) -> None:
         known.phase = JobPhase.ENDING
     elif known.phase in {JobPhase.WAITING, JobPhase.ENDING}:
         known.phase = JobPhase.LOADING
+
+
+def _by_silence(known: Known, seconds: float) -> None:
+    if seconds > SILENT_SECONDS:
+        known.phase = JobPhase.SILENT
+        known.reason = f"its worker is not heard for {seconds:.0f} s"
 
 
 def _by_worker(known: Known, worker: Heard | None, now: float) -> None:

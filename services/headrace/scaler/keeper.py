@@ -66,6 +66,7 @@ class Keeper:
             timezone=scale.timezone,
             successor=scale.successor and not self.leaving,
             walltime_seconds=min([self.model.job.time_seconds, *given]),
+            leaves_seconds=self.model.drain_seconds + MARGIN_SECONDS,
             load_seconds=scale.load_seconds,
             service_seconds=scale.service_seconds,
             load_limit_seconds=scale.load_limit_seconds,

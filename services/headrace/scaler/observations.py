@@ -20,6 +20,8 @@ class JobPhase(StrEnum):
     """It runs, and its worker does not serve yet."""
     READY = "ready"
     """Its worker pulls requests."""
+    SILENT = "silent"
+    """Its worker did, and is not heard any more: not reckoned with, nor given up yet."""
     DRAINING = "draining"
     """Its worker pulls no more and finishes what it has begun."""
     ENDING = "ending"

@@ -38,8 +38,8 @@ BUSY_MOST_SECONDS: Final = 60.0
 """After a submission that Slurm could not take: doubled from the first to the most."""
 
 AGAIN_SECONDS: Final = 60.0
-"""A worker that was told to drain and does not is told again after so long. A second SIGTERM ends
-it at once, so not earlier."""
+"""A worker that was told to drain and does not is told again after so long. A second SIGTERM leaves
+it seconds, so not earlier."""
 
 KEEP_SECONDS: Final = 60.0
 """How often what was learned is written down."""
@@ -87,12 +87,16 @@ class Rounds:
         self._kept_at = 0.0
         metrics.squeue_age.set_function(lambda: clock() - self.jobs_at)
 
-    async def run(self, *, heard: bool) -> list[Plan]:
-        """One round. `heard` says whether workers could be heard lately. Returns the plans."""
+    async def run(self, *, listening_since: float | None) -> list[Plan]:
+        """One round. Returns the plans.
+
+        `listening_since` is when we began to hear workers, None if we do not, or not for long
+        enough to have heard them all.
+        """
         self.problems = []
         self._read_catalogue()
         self._read_overrides()
-        await asyncio.gather(self._read_queues(), self._read_slurm(heard=heard))
+        await asyncio.gather(self._read_queues(), self._read_slurm(listening_since))
         now = self._clock()
         plans = []
         rows = []
@@ -105,7 +109,7 @@ class Rounds:
                 spec,
                 now,
                 jobs_at=self.jobs_at,
-                workers_at=now if heard else 0.0,
+                workers_at=now if listening_since is not None else 0.0,
                 elsewhere=self.neighbours.of(each.model.queue, now),
             )
             for action in decision.actions:
@@ -114,8 +118,8 @@ class Rounds:
                         continue
                     left -= 1
                 await self._act(each, action, now)
-            if heard and now - self.jobs_at < self.options.stale_seconds:
-                for known, why in each.fleet.lost(now):
+            if listening_since is not None and now - self.jobs_at < self.options.stale_seconds:
+                for known, why in each.fleet.lost(now, listening_since):
                     await self._cancel(each, known.name, why, failed=True)
             ready_in = arrival.ready_in(each.fleet.jobs(), each.learned, now)
             plans.append(each.plan(self.options.cluster, now, ready_in))
@@ -186,7 +190,7 @@ class Rounds:
         infos = [self._jetstream.consumer_info(of.model.queue, lane) for lane in LANES]
         of.backlog.update(backlog.counts(await asyncio.gather(*infos)), self._clock())
 
-    async def _read_slurm(self, *, heard: bool) -> None:
+    async def _read_slurm(self, listening_since: float | None) -> None:
         asked = self._clock()
         snapshot = await self._slurm.jobs()
         self._metrics.squeue_seconds.observe(self._clock() - asked)
@@ -203,7 +207,7 @@ class Rounds:
                 return
         for slug, each in self.keepers.items():
             told = [job for job in ours if job.record is not None and job.record.model == slug]
-            for ended in each.fleet.update(told, workers[slug], asked):
+            for ended in each.fleet.update(told, workers[slug], asked, listening_since):
                 each.ended.append(ended)
                 self._metrics.ended(slug, ended.outcome)
                 self._log.info(
@@ -211,6 +215,7 @@ class Rounds:
                     address=ended.node, count=int(ended.id) if ended.id.isdigit() else 0,
                 )  # fmt: skip
         self.jobs_at = asked
+        heard = listening_since is not None
         await self._end_orphans(snapshot, ours, asked, heard=heard)
 
     # --- acting -------------------------------------------------------------------------------

@@ -106,7 +106,8 @@ class Scaler:
 
     async def _round(self) -> None:
         heard = self._bus.connected and time.time() - self._connected_at > SETTLE_SECONDS
-        for plan in await self._rounds.run(heard=heard):
+        since = self._connected_at if heard else None
+        for plan in await self._rounds.run(listening_since=since):
             try:
                 await self._bus.publish(
                     subjects.plan(Slug(plan.cluster), Slug(plan.model)), codec.encode(plan)

@@ -25,6 +25,9 @@ from headrace.worker.replay import Replay
 HIGH_WATER_BYTES: Final = 2 * 1024 * 1024
 """When so much waits to be sent, answers are read no faster than the bus takes them."""
 
+GIVEN_BACK: Final = "given_back"
+"""The outcome of an attempt that another worker may begin anew, as if it had never been."""
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -63,7 +66,7 @@ class Attempt:
         self._first_byte = 0.0
         self._chunked = False
         self._usage = Usage()
-        self._stop: Fail | Code | None = None
+        self._stop: Fail | str | None = None
         self._task: asyncio.Task[None] | None = None
         self._concluded = False
 
@@ -86,6 +89,16 @@ class Attempt:
         """The worker can't go on with it; another one may."""
         self._end_early(Fail(self.number, 0, code, message, retryable=True))
 
+    def hand_over(self, code: Code, message: str) -> None:
+        """Let another worker begin it anew, unless a part of the answer has been sent: then fail.
+
+        No frame tells of it: the next worker's first one does.
+        """
+        if self._chunked:
+            self.fail(code, message)
+        else:
+            self._end_early(GIVEN_BACK)
+
     def conclude(self) -> None:
         """Settle what is left. A task cancelled before its first step can't do so itself."""
         if self._concluded:
@@ -95,6 +108,7 @@ class Attempt:
             self._fail(self._stop.code, self._stop.message, retryable=self._stop.retryable)
         elif self._stop is not None and not self.outcome:
             self.outcome = str(self._stop)
+            self.again = self._stop == GIVEN_BACK
         self._shared.replay.end(self.request.id, asyncio.get_running_loop().time())
         self._tell()
 
@@ -188,7 +202,7 @@ class Attempt:
         self.outcome = str(code)
         self.again = retryable
 
-    def _end_early(self, why: Fail | Code) -> None:
+    def _end_early(self, why: Fail | str) -> None:
         if self._stop is None and self._task is not None and not self._task.done():
             self._stop = why
             self._task.cancel()

@@ -131,6 +131,12 @@ class Intake:
         for attempt in self._running.values():
             attempt.fail(code, message)
 
+    def hand_over(self, code: Code, message: str) -> None:
+        """End everything that runs, for other workers to take; what they can't take over fails."""
+        self.stop_pulling()
+        for attempt in self._running.values():
+            attempt.hand_over(code, message)
+
     def _on_message(self, message: Message) -> None:
         status = (message.headers or {}).get("Status") if not message.data else None
         if status is None:

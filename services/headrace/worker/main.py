@@ -35,9 +35,11 @@ worker.toml:
   # command = ["my-server", "--socket={socket}", "--model", "{model}"]
 
 The environment overrides: HEADRACE_WORKER__SLOTS=8, HEADRACE_WORKER__BUS__URL=nats://...
-The end of the walltime comes from SLURM_JOB_END_TIME; requests in work get `drain_seconds` to end.
+The end of the walltime comes from HEADRACE_WORKER__ENDS_AT, which the scaler's jobs set, or from
+SLURM_JOB_END_TIME; the drain begins in time before it.
 
-SIGTERM drains: nothing new is taken, what runs may end; a second SIGTERM ends at once.
+SIGTERM drains: nothing new is taken, and what runs gets `drain_seconds` to end; the engine does not
+hear it. SIGTERM once more leaves 15 s at most: Slurm may kill soon. SIGINT ends a drain at once.
 Exit codes: 0 drained, 1 the engine or the worker failed (the last line says why), 78 configuration.
 """
 

@@ -17,6 +17,7 @@ from headrace.runtime.bus import Bus, BusError
 from headrace.runtime.jetstream import PROGRESS_SECONDS, JetStream
 from headrace.runtime.lifecycle import Fatal, Lifecycle
 from headrace.runtime.logging import Logger
+from headrace.worker import walltime
 from headrace.worker.answer import ENGINE_FAILED
 from headrace.worker.attempt import Shared
 from headrace.worker.client import EngineClient
@@ -30,7 +31,6 @@ from headrace.worker.metrics import Metrics
 from headrace.worker.options import WorkerOptions
 from headrace.worker.outbox import Outbox
 from headrace.worker.replay import Replay
-from headrace.worker.walltime import until_walltime
 
 PUMP_SECONDS: Final = 0.25
 """How often pulls are looked after besides: lost ones are forgotten, absent lanes tried again."""
@@ -39,6 +39,8 @@ ABORT_SECONDS: Final = 2.0
 """How long the engine's connections may take to close at the end of the drain."""
 
 DRAINED: Final = "The worker had to stop before the answer was complete."
+
+TOO_LATE: Final = "the walltime is over before the engine has loaded; the job needs a longer one"
 
 
 class Worker:
@@ -81,7 +83,6 @@ class Worker:
             async with asyncio.TaskGroup() as tasks:
                 await self._work(life, tasks)
             graceful = True
-            self._reason = "stopped"
         except BaseExceptionGroup as group:
             # One reason is what the operator needs, and what the caller looks for.
             raise group.exceptions[0] from None
@@ -101,19 +102,24 @@ class Worker:
             tasks.create_task(every(BEAT_SECONDS, lambda: self._beat(intake)), name="heartbeat"),
             tasks.create_task(every(PROGRESS_SECONDS, intake.progress), name="progress"),
             tasks.create_task(every(PUMP_SECONDS, intake.pump), name="pump"),
-            tasks.create_task(until_walltime(self._options, life), name="walltime"),
+            tasks.create_task(walltime.watch(self._options, life), name="walltime"),
         ]
         try:
-            if await self._load(life):
+            loaded = await self._load(life)
+            if loaded:
                 await Control(self._shared, intake).start()
                 await intake.start()
                 self._heartbeat.enter(WorkerPhase.READY)
                 life.ready()
                 await self._serve(life, intake)
                 await self._drain(life, intake)
+            self._reason = "stopped"
+            if not loaded and life.reason == walltime.REASON:
+                self._reason = TOO_LATE
+                self._log.warning("gave_up", reason=TOO_LATE)
         except asyncio.CancelledError:
-            # Told to stop at once: whoever waits still hears of it.
-            intake.fail_all(Code.WORKER_DRAINED, DRAINED)
+            # Told to stop at once: whoever waits still hears of it, or gets another worker.
+            intake.hand_over(Code.WORKER_DRAINED, DRAINED)
             self._reason = "stopped at once"
             raise
         finally:
@@ -123,6 +129,9 @@ class Worker:
     async def _load(self, life: Lifecycle) -> bool:
         """Start the engine and connect; False where the worker is asked to stop meanwhile."""
         options = self._options
+        if walltime.is_over(options):
+            life.stop(walltime.REASON)
+            return False
         began = asyncio.get_running_loop().time()
         self._shared.metrics.slots.set(options.slots)
         await self._engine.start(
@@ -186,9 +195,9 @@ class Worker:
         self._heartbeat.enter(WorkerPhase.DRAINING)
         intake.stop_pulling()
         with suppress(TimeoutError):
-            async with asyncio.timeout(life.drain_left):
+            async with life.draining():
                 await intake.drained()
-        intake.fail_all(Code.WORKER_DRAINED, DRAINED)
+        intake.hand_over(Code.WORKER_DRAINED, DRAINED)
         with suppress(TimeoutError):
             async with asyncio.timeout(ABORT_SECONDS):
                 await intake.idle()

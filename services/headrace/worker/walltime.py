@@ -2,10 +2,15 @@
 
 import asyncio
 import time
+from typing import Final
 
 from headrace.protocol.state import MARGIN_SECONDS
 from headrace.runtime.lifecycle import Lifecycle
 from headrace.worker.options import WorkerOptions
+
+REASON: Final = "walltime"
+"""Why the worker stops then."""
+
 
 def drain_at(options: WorkerOptions) -> float | None:
     """When to begin to drain, in Unix seconds; None where there is no end."""
@@ -14,9 +19,15 @@ def drain_at(options: WorkerOptions) -> float | None:
     return options.ends_at - options.drain_seconds - MARGIN_SECONDS
 
 
-async def until_walltime(options: WorkerOptions, life: Lifecycle) -> None:
+def is_over(options: WorkerOptions) -> bool:
+    """Whether nothing can be begun any more."""
+    at = drain_at(options)
+    return at is not None and at <= time.time()
+
+
+async def watch(options: WorkerOptions, life: Lifecycle) -> None:
     """Ask the worker to stop when it is time."""
     at = drain_at(options)
     if at is not None:
         await asyncio.sleep(max(0.0, at - time.time()))
-        life.stop("walltime")
+        life.stop(REASON)

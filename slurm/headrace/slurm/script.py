@@ -33,17 +33,13 @@ if ! type module >/dev/null 2>&1; then
   done
 fi"""
 
-# Slurm 22.05 does not tell a job when it ends, later ones do.
+# squeue first: 22.05 has no SLURM_JOB_END_TIME, and what later ones put there may be too early. The
+# backfill scheduler starts a job with its --time-min and only then raises its limit.
 _ENDS_AT: Final = """\
-ends_at=${SLURM_JOB_END_TIME:-}
-if [ -z "$ends_at" ]; then
-  ask=(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e)
-  ends_at=$(SLURM_TIME_FORMAT=%s timeout 60 "${ask[@]}") || ends_at=
-fi
-case $ends_at in
-  *[!0-9]* | '') ;; # no end, or none that we can read
-  *) export HEADRACE_WORKER__ENDS_AT=$ends_at ;;
-esac"""
+ask=(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e)
+ends_at=$(SLURM_TIME_FORMAT=%s timeout 60 "${ask[@]}") || ends_at=
+[[ $ends_at =~ ^[0-9]+$ ]] || ends_at=${SLURM_JOB_END_TIME:-}
+if [[ $ends_at =~ ^[0-9]+$ ]]; then export HEADRACE_WORKER__ENDS_AT=$ends_at; fi"""
 
 
 def render(

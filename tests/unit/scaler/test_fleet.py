@@ -6,7 +6,7 @@ import pytest
 
 from headrace.catalogue import model
 from headrace.protocol.state import WorkerPhase, WorkerState
-from headrace.scaler.fleet import HUNG_SECONDS, Fleet, Heard
+from headrace.scaler.fleet import HUNG_SECONDS, SILENT_SECONDS, Fleet, Heard
 from headrace.scaler.keeper import Keeper
 from headrace.scaler.observations import Ended, JobPhase, Outcome
 from headrace.slurm import states
@@ -147,16 +147,16 @@ def test_a_job_that_is_queued_again_begins_anew() -> None:
 
 def test_a_job_that_slurm_holds_will_not_serve() -> None:
     made = fleet("starting")
-    assert made.lost(NOW) == []
+    assert made.lost(NOW, 0.0) == []
     made.update([told("REQUEUE_HOLD", "launch failed requeued held")], [], NOW)
-    ((known, why),) = made.lost(NOW)
+    ((known, why),) = made.lost(NOW, 0.0)
     assert (known.name, why) == ("7", "Slurm holds it: launch failed requeued held")
 
 
 def test_a_worker_that_is_not_heard_any_more_is_lost() -> None:
     made = fleet("ready")
-    assert made.lost(NOW - 400 + HUNG_SECONDS) == []
-    assert [known.name for known, _ in made.lost(NOW - 399 + HUNG_SECONDS)] == ["7"]
+    assert made.lost(NOW - 400 + HUNG_SECONDS, 0.0) == []
+    assert [known.name for known, _ in made.lost(NOW - 399 + HUNG_SECONDS, 0.0)] == ["7"]
 
 
 def test_a_state_that_nobody_knows_changes_nothing() -> None:
@@ -179,3 +179,18 @@ def test_slurms_word_on_the_end_of_the_walltime_counts() -> None:
     assert keeper.scaling(None, 30.0).walltime_seconds == 4 * 3600
     keeper.fleet = made
     assert keeper.scaling(None, 30.0).walltime_seconds == 1800
+
+
+def test_a_worker_that_falls_silent_does_not_count_until_it_is_heard_again() -> None:
+    """Nor is it missed before we have listened for as long."""
+    made = fleet("ready")
+    later = made.known["s"].heard_at + SILENT_SECONDS + 1
+
+    def phase(*heard: Heard, since: float | None = 0.0) -> JobPhase:
+        made.update([told("RUNNING")], heard, later, since)
+        return made.known["s"].phase
+
+    assert phase(since=None) is JobPhase.READY
+    assert phase(since=later - SILENT_SECONDS) is JobPhase.READY
+    assert phase() is JobPhase.SILENT
+    assert phase(beat(WorkerPhase.READY, later)) is JobPhase.READY

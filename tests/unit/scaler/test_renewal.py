@@ -34,6 +34,7 @@ def test_of_what_is_older_that_which_serves_is_shown_as_at_its_end() -> None:
     assert [(job.phase, job.ends_at < NOW) for job in renewal.jobs] == [
         (JobPhase.LOADING, False),
         (JobPhase.READY, True),
+        (JobPhase.SILENT, False),
         (JobPhase.DRAINING, False),
         (JobPhase.ENDING, False),
     ]

@@ -183,7 +183,7 @@ def test_a_job_whose_model_went_while_nobody_looked_ends(tmp_path: Path, mute: b
     world.mute = {job.id} if mute else set()
     for _ in range(20):
         world.beat(5)
-        asyncio.run(world.rounds.run(heard=True))
+        asyncio.run(world.rounds.run(listening_since=0.0))
     assert bool(world.jobs()) is not mute
 
 
@@ -236,6 +236,6 @@ def test_jobs_whose_file_is_bad_just_now_are_left_alone(world: World) -> None:
     (world.folder / "models.d" / "m.toml").write_text("name = ")
     world.rounds = world.new_scaler()
     world.now += 5
-    asyncio.run(world.rounds.run(heard=True))
+    asyncio.run(world.rounds.run(listening_since=0.0))
     assert len(world.jobs(Phase.RUNNING)) == 1
     assert "scancel" not in world.slurm.calls

@@ -134,7 +134,9 @@ class World:
         self.now += step
         if self.heard:
             self.beat()
-        (plan,) = asyncio.run(self.rounds.run(heard=self.heard)) or (None,)
+        (plan,) = asyncio.run(self.rounds.run(listening_since=0.0 if self.heard else None)) or (
+            None,
+        )
         assert plan is not None
         return plan
 

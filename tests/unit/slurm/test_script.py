@@ -93,11 +93,13 @@ def test_a_script_has_an_end() -> None:
         script.render(JobSpec(prologue=("x" * script.MAX_BYTES,)), WORKER, JOB)
 
 
-def run(text: str, tmp_path: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(
+    text: str, tmp_path: Path, squeue: str = "echo 1795336732", **environ: str
+) -> subprocess.CompletedProcess[str]:
     """Run a script as a batch shell would, with programs that stand in for Slurm's."""
     programs = {
         "srun": 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"',
-        "squeue": "echo 1795336732",
+        "squeue": squeue,
     }
     for name, body in programs.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
@@ -126,17 +128,23 @@ def test_the_worker_knows_who_it_is_and_when_it_ends(tmp_path: Path) -> None:
     assert "HEADRACE_SUBMISSION=00112233aabbccdd\n" in told
     assert "HEADRACE_X=a b'$(id)\nc\n" in told
     assert "HEADRACE_WORKER__ENDS_AT=1795336732\n" in told
-    told = run(text, tmp_path, SLURM_JOB_END_TIME="1795339999").stdout
-    assert "HEADRACE_WORKER__ENDS_AT=1795339999\n" in told
+
+
+def test_squeue_knows_the_end_of_the_walltime_better_than_the_environment(tmp_path: Path) -> None:
+    text = script.render(JobSpec(time="1:00:00", time_min="10"), ["/usr/bin/env"], JOB)
+    told = run(text, tmp_path, SLURM_JOB_END_TIME="1795333732").stdout
+    assert "HEADRACE_WORKER__ENDS_AT=1795336732\n" in told
+    told = run(text, tmp_path, "exit 1", SLURM_JOB_END_TIME="1795333732").stdout
+    assert "HEADRACE_WORKER__ENDS_AT=1795333732\n" in told
 
 
 @pytest.mark.parametrize("answer", ["echo N/A", "echo; exit 0", "exit 1", "echo '1 2'"])
 def test_a_walltime_without_end_or_without_answer_is_no_obstacle(
     tmp_path: Path, answer: str
 ) -> None:
-    text = script.render(JobSpec(), ["/usr/bin/env"], JOB)
-    done = run(text.replace("ask=(squeue", f"squeue() {{ {answer}; }}; ask=(squeue"), tmp_path)
+    done = run(script.render(JobSpec(), ["/usr/bin/env"], JOB), tmp_path, answer)
     assert done.returncode == 0, done.stderr
+    assert "ENDS_AT" not in done.stdout
 
 
 def test_surroundings_may_be_sloppy_but_a_missing_module_ends_the_job(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Command lines and environments of engines, as plain values."""
 
+import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +25,8 @@ def test_vllm() -> None:
         Kind.VLLM, model="/models/m", args=("--dtype", "bfloat16"), python="/opt/vllm/bin/python"
     )
     argv = made(options).argv
-    assert argv[:3] == ["/opt/vllm/bin/python", "-m", "vllm.entrypoints.openai.api_server"]
+    assert argv[:2] == ["/opt/vllm/bin/python", "-c"]
+    assert '"vllm.entrypoints.openai.api_server"' in argv[2]
     pairs = dict(pairwise(argv))
     assert pairs["--uds"] == str(SOCKET)
     assert pairs["--model"] == "/models/m"
@@ -32,6 +34,34 @@ def test_vllm() -> None:
     assert pairs["--max-num-seqs"] == "3"
     assert argv[-2:] == ["--dtype", "bfloat16"]
     assert not any("log-requests" in part for part in argv), "prompts would be logged"
+
+
+# Does what vLLM does: a process by multiprocessing, which wants the resource tracker.
+SERVER = """
+import multiprocessing, signal, sys
+def blocked():
+    print(signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []), flush=True)
+if __name__ == "__main__":
+    print(sys.argv[1:], flush=True)
+    blocked()
+    child = multiprocessing.get_context("spawn").Process(target=blocked)
+    child.start()
+    child.join()
+    blocked()
+"""
+
+
+def test_vllm_and_its_children_do_not_hear_sigterm(tmp_path: Path) -> None:
+    package = tmp_path / "vllm/entrypoints/openai"
+    package.mkdir(parents=True)
+    (package / "api_server.py").write_text(SERVER)
+    launched = made(EngineOptions(Kind.VLLM, model="m")).argv
+    done = subprocess.run(
+        launched, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=20
+    )
+    told, *blocked = done.stdout.splitlines()
+    assert told == str(launched[3:])
+    assert blocked == ["True"] * 3
 
 
 def test_llamacpp_understands_its_command_line() -> None:

@@ -6,9 +6,20 @@ Every value of the options is one element of an argv; no shell ever reads it (in
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headrace.runtime.engine import EngineOptions, Kind
+
+# As `-m` would start it, but for one thing. Where multiprocessing starts its resource tracker it
+# unblocks SIGTERM, which the reaper has blocked for the engine and its children: so that is done
+# first, and SIGTERM blocked again.
+VLLM: Final = """\
+import runpy, signal
+from multiprocessing import resource_tracker
+resource_tracker.ensure_running()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__", alter_sys=True)
+"""
 
 
 class Launch(NamedTuple):
@@ -41,7 +52,7 @@ def launch(
 def vllm(options: EngineOptions, *, name: str, slots: int, socket: Path) -> list[str]:
     """vLLM's OpenAI server; requests are not logged unless `args` ask for it, and must not."""
     return [
-        options.python or sys.executable, "-m", "vllm.entrypoints.openai.api_server",
+        options.python or sys.executable, "-c", VLLM,
         "--uds", str(socket),
         "--model", options.model,
         "--served-model-name", name,

@@ -87,6 +87,8 @@ def main() -> None:
     """Serve until a signal."""
     import xllamacpp
 
+    # Python's own handler would wait until a model has loaded.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     server = xllamacpp.Server(parameters(parser().parse_args()))
     # The server's threads do all the work; the default action of the signals ends the process.
     while server.listening_address:

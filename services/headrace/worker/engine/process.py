@@ -92,8 +92,8 @@ class EngineProcess:
         """Ask the engine to end, then kill all that is left of it. Nothing is left on return."""
         process = self._process
         if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
+            if process.stdin is not None:
+                process.stdin.write(b"\n")  # any byte: the reaper asks the engine
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), seconds)
         await self.kill()

@@ -2,8 +2,11 @@
 
 An engine starts processes of its own, and a worker that is killed can't end them. This process
 adopts all of them (PR_SET_CHILD_SUBREAPER, prctl(2)) and watches the worker through a pipe that
-the kernel closes with it, however it dies. SIGTERM asks the engine to end; the end of the pipe,
-or the engine's own end, kills whatever is left and removes the run directory.
+the kernel closes with it, however it dies. A byte on the pipe asks the engine to end; the end of
+the pipe, or the engine's own end, kills whatever is left and removes the run directory.
+
+SIGTERM is for the worker alone. Slurm sends it to every process of a job step when it drains or
+preempts, and an engine that heeded it would cut off the answers that the worker still lets end.
 
 Python's standard library only: it is there for as long as the engine is, so it stays small.
 """
@@ -25,6 +28,9 @@ PR_SET_CHILD_SUBREAPER: Final = 36
 
 EXIT_SIGNAL: Final = 128
 """An engine that was ended by signal N is told as exit code 128 + N, as shells do."""
+
+ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+"""What asks the worker to end, and must not end this process before it."""
 
 CHECK_SECONDS: Final = 0.05
 """How often to look again while the killed are on their way out."""
@@ -81,12 +87,24 @@ def watch(engine: int, lifeline: int, wakeup: int) -> int | None:
     """Wait until the engine ends and return its exit code, or None if the worker ends first."""
     while (code := collect(engine)) is None:
         readable, _, _ = select.select([lifeline, wakeup], [], [])
-        if lifeline in readable and not os.read(lifeline, 1):
-            return None
-        if wakeup in readable and signal.SIGTERM in os.read(wakeup, 64):
-            # Not collected yet, so the number is still the engine's own.
-            os.kill(engine, signal.SIGTERM)
+        if wakeup in readable:
+            os.read(wakeup, 64)
+        if lifeline in readable:
+            if not os.read(lifeline, 1):
+                return None
+            # Not collected yet, so the number is still the engine's own. Engines know SIGINT from
+            # terminals. What they send to their own children is SIGTERM, which is blocked there
+            # too: vLLM then kills them, as we do with whatever stays.
+            os.kill(engine, signal.SIGINT)
     return code
+
+
+def prepare() -> None:
+    """What the engine inherits, across exec and down to its children: SIGTERM stays blocked."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The one that we ask with, which what a shell starts in the background ignores.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
 
 def start(argv: list[str]) -> int:
@@ -95,8 +113,7 @@ def start(argv: list[str]) -> int:
         engine = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
-            # Safe here: this process has one thread.
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),  # noqa: PLW1509
+            preexec_fn=prepare,  # noqa: PLW1509  # safe: this process has one thread
         )
     except OSError as error:
         sys.stderr.write(f"cannot start {argv[0]}: {error.strerror}\n")
@@ -109,13 +126,13 @@ def start(argv: list[str]) -> int:
 
 def main() -> int:
     """``reaper RUN_DIR COMMAND...``, with the lifeline as standard input."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     run_dir, argv = Path(sys.argv[1]), sys.argv[2:]
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     wakeup, written = os.pipe()
     os.set_blocking(written, False)
     signal.set_wakeup_fd(written, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     code = watch(start(argv), sys.stdin.fileno(), wakeup)
     kill_all()
     shutil.rmtree(run_dir, ignore_errors=True)

@@ -26,15 +26,10 @@ export HEADRACE_MODEL=qwen3-8b
 export HEADRACE_SUBMISSION=00112233aabbccdd
 export HEADRACE_WORKER__SLOTS=64
 
-ends_at=${SLURM_JOB_END_TIME:-}
-if [ -z "$ends_at" ]; then
-  ask=(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e)
-  ends_at=$(SLURM_TIME_FORMAT=%s timeout 60 "${ask[@]}") || ends_at=
-fi
-case $ends_at in
-  *[!0-9]* | '') ;; # no end, or none that we can read
-  *) export HEADRACE_WORKER__ENDS_AT=$ends_at ;;
-esac
+ask=(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%e)
+ends_at=$(SLURM_TIME_FORMAT=%s timeout 60 "${ask[@]}") || ends_at=
+[[ $ends_at =~ ^[0-9]+$ ]] || ends_at=${SLURM_JOB_END_TIME:-}
+if [[ $ends_at =~ ^[0-9]+$ ]]; then export HEADRACE_WORKER__ENDS_AT=$ends_at; fi
 
 code=0
 srun --nodes=1 --ntasks=1 --kill-on-bad-exit=1 --export=ALL --cpus-per-task=1 -- apptainer exec --nv --bind /models:/models:ro --bind /scratch /images/vllm.sif headrace-worker --config /etc/headrace/worker.toml || code=$?
