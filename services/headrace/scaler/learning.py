@@ -78,6 +78,8 @@ class Learned(msgspec.Struct):
     submitted: list[float] = msgspec.field(default_factory=list)
     """Moments of the last submissions."""
     jobs: dict[str, Seen] = msgspec.field(default_factory=dict)
+    standing: int = 0
+    """Workers that are ready, or were until they were lost while worth keeping."""
     at: float = 0.0
     arrived: int = 0
     came: int = 0

@@ -63,7 +63,10 @@ def observe(seen: Observation, spec: Scaling, learned: Learned, now: float) -> D
         return decide(seen, spec, learned, now)
     want = need(seen, spec, learned, now)
     learned.needed(want.total, spec, now)
-    return _Round(seen, spec, learned, now, want).decision()
+    this = _Round(seen, spec, learned, now, want)
+    decision = this.decision()
+    learned.standing = this.standing
+    return decision
 
 
 def decide(seen: Observation, spec: Scaling, learned: Learned, now: float) -> Decision:
@@ -97,8 +100,11 @@ class _Round:
         leaves = now + self.ahead + spec.leaves_seconds
         self.ageing = [job for job in self.ready if job.ends_at and job.ends_at < leaves]
         self.lasting = len(self.ready) - len(self.ageing)
-        # A worker that idles has a successor if it would still be kept when its walltime ends.
-        self.held_then = min(self._held(self.ahead), len(self.ready)) if self.ageing else 0
+        self.standing = max(len(self.ready), min(learned.standing, self.held))
+        # A worker that idles has a successor if it would still be kept when its walltime ends, and
+        # one that is lost while it is kept has one as well.
+        replace = spec.successor and (self.ageing or self.standing > len(self.ready))
+        self.held_then = min(self._held(self.ahead), self.standing) if replace else 0
 
     def decision(self) -> Decision:
         """The whole of it."""
@@ -139,12 +145,15 @@ class _Round:
         """How long before a worker leaves its successor must be submitted.
 
         The newsvendor's answer: a successor that comes too early costs its GPU time, one that
-        comes too late leaves half a worker's slots of requests waiting. The lead is the quantile
+        comes too late leaves requests waiting: as many as come in half a lead time beyond what the
+        other workers serve, and at least half a worker's slots of them. The lead is the quantile
         of queue wait and load time at which the two are in balance.
         """
         if not self.spec.successor:
             return 0.0
-        late = self.spec.slots / 2 / self.spec.patience
+        figures, slots = self.figures, self.spec.slots
+        beyond = self.learned.forecast.rate - (len(self.ready) - 1) * slots / figures.service
+        late = max(slots / 2, beyond * figures.lead / 2) / self.spec.patience
         fraction = late / (late + 1)
         load = self.learned.load.quantile(fraction, self.spec.load_seconds)
         ahead = load + self.learned.wait.quantile(fraction, 0.0)
