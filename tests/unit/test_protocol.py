@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.protocol import codec, frames, names, subjects
-from headrace.protocol.control import Cancel, Control, Resume
+from headrace.protocol.control import Cancel, Control, Credit, Resume
 from headrace.protocol.endpoints import ENGINE_PATHS, Endpoint
 from headrace.protocol.errors import KINDS, Code, HeadraceError
 from headrace.protocol.names import LANES, ProcessId, RequestId, Slug
 from headrace.protocol.plan import Facts, Interval, ModelPhase, Plan
-from headrace.protocol.requests import VERSION, Preamble, Request
+from headrace.protocol.requests import VERSION, Partial, Preamble, Request
 from headrace.protocol.state import WorkerPhase, WorkerState
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors" / "messages.json"
@@ -37,13 +37,15 @@ EXAMPLES: dict[str, codec.Message] = {
         attempt=2,
         tenant="a1b2",
         trace="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        partial=Partial(512, "chatcmpl-1", 1800000000, "Once", b"\x01\0\0\0", 1, "stop"),
     ),
-    "accepted": frames.Accepted(1, 0, WORKER, "north"),
+    "accepted": frames.Accepted(1, 0, WORKER, "north", 512),
     "head": frames.Head(1, 1, 200, "text/event-stream"),
-    "chunk": frames.Chunk(1, 2, b"data: {}\n\n"),
+    "chunk": frames.Chunk(1, 2, b"data: {}\n\n", b"\x01\0\0\0"),
     "end": frames.End(1, 3, frames.Usage(7, 30), frames.Timings(0.25, 1.5)),
     "fail": frames.Fail(1, 3, Code.ENGINE_FAILED, "The engine died.", retryable=True),
-    "cancel": Cancel(ID),
+    "cancel": Cancel(ID, 2),
+    "credit": Credit(ID, 1, 2097152),
     "resume": Resume(ID, EDGE, 1, 17),
     "plan": Plan(
         version=1,
@@ -68,7 +70,7 @@ def decode(name: str, data: bytes) -> codec.Message:
     """Decode with the function that the message's receiver uses."""
     if name == "request":
         return codec.decode_request(data)
-    if name in {"cancel", "resume"}:
+    if name in {"cancel", "credit", "resume"}:
         return codec.decode_control(data)
     if name == "plan":
         return codec.decode_plan(data)
@@ -147,7 +149,7 @@ def test_a_request_with_a_hostile_name_is_refused(field: str) -> None:
 
 
 def test_later_versions_may_append_fields_to_frames() -> None:
-    longer = msgspec.msgpack.encode(["c", 1, 2, b"x", "new field"])
+    longer = msgspec.msgpack.encode(["c", 1, 2, b"x", b"", "new field"])
     assert codec.decode_frame(longer) == frames.Chunk(1, 2, b"x")
 
 

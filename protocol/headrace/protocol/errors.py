@@ -36,6 +36,8 @@ class Code(StrEnum):
     CANCELLED = "cancelled"
     WORKER_LOST = "worker_lost"
     WORKER_DRAINED = "worker_drained"
+    GIVEN_UP = "given_up"
+    NOT_CONTINUED = "not_continued"
     ENGINE_FAILED = "engine_failed"
     RESPONSE_TOO_LARGE = "response_too_large"
     STREAM_BROKEN = "stream_broken"
@@ -82,6 +84,10 @@ KINDS: Final[dict[Code, Kind]] = {
     Code.CANCELLED: Kind(499, _CLIENT, False),
     Code.WORKER_LOST: Kind(502, _SERVER, True),
     Code.WORKER_DRAINED: Kind(503, _SERVER, True),
+    # It was with several workers that were lost: it may be what kills them.
+    Code.GIVEN_UP: Kind(502, _SERVER, False),
+    # A stream whose worker was lost, and which no other one can continue without a seam.
+    Code.NOT_CONTINUED: Kind(502, _SERVER, True),
     Code.ENGINE_FAILED: Kind(502, _SERVER, True),
     Code.RESPONSE_TOO_LARGE: Kind(502, _SERVER, False),
     Code.STREAM_BROKEN: Kind(502, _SERVER, True),

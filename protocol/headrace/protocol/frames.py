@@ -11,12 +11,16 @@ from headrace.protocol.errors import Code
 
 
 class Accepted(msgspec.Struct, array_like=True, frozen=True, tag="a"):
-    """A worker has taken the request: always seq 0."""
+    """A worker has taken the request: always seq 0.
+
+    `after` is that of the partial answer which it continues, 0 where it begins anew.
+    """
 
     attempt: int
     seq: int
     worker: str
     cluster: str
+    after: int = 0
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True, tag="h"):
@@ -29,11 +33,16 @@ class Head(msgspec.Struct, array_like=True, frozen=True, tag="h"):
 
 
 class Chunk(msgspec.Struct, array_like=True, frozen=True, tag="c"):
-    """Bytes of the engine's body; of a stream whole SSE events only, so that no cut tears one."""
+    """Bytes of the engine's body; of a stream whole SSE events only, so that no cut tears one.
+
+    `tokens` are the ids of the tokens in it, four bytes each, little-endian, where the engine tells
+    them. Ids whose text the engine holds back come with the chunk that has the text.
+    """
 
     attempt: int
     seq: int
     data: bytes
+    tokens: bytes = b""
 
 
 class Usage(msgspec.Struct, array_like=True, frozen=True):

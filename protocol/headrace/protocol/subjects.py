@@ -4,6 +4,7 @@
 | ``hr.req.<model>.<lane>``             | edge -> workers           |
 | ``hr.res.<edge>.<request>``           | worker -> edge            |
 | ``hr.ctl.<worker>``                   | edge -> worker            |
+| ``hr.ctl.all``                        | edge -> all workers       |
 | ``hr.state.<cluster>.<model>.<worker>`` | worker -> edges, scaler |
 | ``hr.plan.<cluster>.<model>``         | scaler -> edges           |
 | ``hr.demand.<model>``                 | edge -> scaler            |
@@ -24,6 +25,8 @@ REQUESTS: Final = "hr.req.>"
 STATES: Final = "hr.state.>"
 PLANS: Final = "hr.plan.>"
 DEMANDS: Final = "hr.demand.>"
+CONTROL_ALL: Final = "hr.ctl.all"
+"""For the one worker that has a request, where the edge does not know which that is."""
 
 
 def request(model: Slug, lane: str) -> str:
