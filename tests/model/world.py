@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from headrace.protocol import codec
 from headrace.worker import intake
-from tests.model.check import Check
+from tests.model.check import READING_SECONDS, Check
 from tests.model.edge import Edge
 from tests.model.engine import Work
 from tests.model.faults import Fault, Plan, plan
@@ -61,6 +61,7 @@ class World:
         """The edge's own, and of workers on its machine."""
         log = Log(self.history, "edge", self.clock.time)
         log.on["finished"] = self.check.finished
+        log.on["accepted"] = self.check.accepted
         self.edge = Edge(self.network, self.home, self.check, log)
         self.workers: list[Worker] = []
         self.calm_at = START
@@ -201,7 +202,7 @@ class World:
         if not any(worker.alive for worker in self.workers):
             self.hire(slots=2, ids=self.plan.workers[0].ids, link=0)
         end = max(asked.at + asked.deadline for asked in self.plan.asked)
-        self._run(end + 30.0, lambda: self.check.over)
+        self._run(end + READING_SECONDS + 5.0, lambda: self.check.over)
         self.check.judge(self.calm_at, self.losses, SLACK)
         self._run(self.clock.now + SETTLE_SECONDS, self._quiet)
         self._judge_rest()
