@@ -181,7 +181,7 @@ def test_a_worker_lost_while_it_is_kept_has_a_successor() -> None:
     learned = Learned()
     observe(seen(0, 1, job("1", ends_at=NOW + 100, running=1)), spec, learned, NOW)
     waiting = job("2", JobPhase.WAITING, submitted_at=NOW)
-    for later in (110, 210, 3000):
+    for later in (110, 210, 2900):
         late = observe(seen(0, 0, waiting, now=NOW + later), spec, learned, NOW + later)
         assert late.actions == ()
     unkept = observe(seen(0, 0, waiting, now=NOW + 3700), spec, learned, NOW + 3700)
@@ -193,7 +193,7 @@ def test_the_successor_of_one_that_others_cannot_stand_in_for_comes_earlier() ->
     for minute in range(1, 61):
         learned.wait.add(60.0 * minute)
     learned.forecast.rate = 2.0
-    ending = job("1", ends_at=NOW + 3500)
+    ending = job("1", ends_at=NOW + 4000)
     others = [job(str(number)) for number in (2, 3, 4)]
 
     def successors(*jobs: Job) -> list[str]:
