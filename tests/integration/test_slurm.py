@@ -354,8 +354,8 @@ class Watched:
         snapshot = await self._stage.slurm.jobs()
         assert snapshot.trusted, snapshot.problem
         for job in snapshot.jobs:
-            # How long COMPLETING lasts is the machine's business; a look may miss it.
-            if job.phase is Phase.ENDING:
+            # How long these last is the machine's business; a look may miss them.
+            if job.phase is Phase.ENDING or job.state.main is JobState.SIGNALING:
                 continue
             self.nodes[job.id] = job.nodes[0] if job.nodes else ""
             word = str(job.state.main)
