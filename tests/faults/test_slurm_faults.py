@@ -121,14 +121,11 @@ async def test_a_node_that_dies_is_replaced(farm: Farm, place: Place, record_pro
         )
         back = time.time() - died
         await asyncio.sleep(2)
-    failed = await asked.failed()
     await asyncio.to_thread(place.slurm.start_node, worker.node)
+    assert not await asked.failed(), farm.told()
     record_property(
-        "told", f"node killed: replaced after {back:.1f} s; of {len(asked.asked)} streams "
-        f"{len(failed)} ended with a typed error: {failed}",
-    )  # fmt: skip
-    # Those that had begun on it; the others waited for the next worker.
-    assert len(failed) <= 4
+        "told", f"node killed: replaced after {back:.1f} s; {len(asked.asked)} streams, none failed"
+    )
 
 
 def fresh(place: Place) -> bool:
