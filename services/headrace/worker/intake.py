@@ -14,11 +14,14 @@ from headrace.protocol.control import Cancel, Credit
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Fail
 from headrace.protocol.names import ProcessId, RequestId
-from headrace.protocol.requests import Request
+from headrace.protocol.requests import ATTEMPTS, Request
 from headrace.runtime.bus import BusError, Message
 from headrace.runtime.jetstream import ACK, IN_PROGRESS, NAK, TERM, Delivery, JetStream, delivery_of
 from headrace.worker.attempt import CANCELLED, Attempt, Shared
 from headrace.worker.puller import Puller
+
+NAK_LATER: Final = NAK + b' {"delay": 1000000000}'
+"""In nanoseconds. So long an edge has to take a message back that it does not need, after all."""
 
 WARY_SECONDS: Final = 0.5
 """So long after a failure of the engine nothing is begun. The edge sends what failed again at once:
@@ -191,8 +194,10 @@ class Intake:
             self._adopt(self._running[request.id], attempt)
         elif (held := self._find(request.id)) is not None:
             self._replace(held, attempt, lane)
-        elif self._say_again(request) or request.deadline <= time.time():
-            self._send(reply, ACK)  # nobody waits for it any more
+        elif verb := self._say_again(request):
+            self._send(reply, verb)
+        elif request.deadline <= time.time():
+            self._send(reply, ACK)  # the edge has told its client already
         elif not self._pulling or self.held >= self._slots + len(self._held):
             self._shared.metrics.given_back.inc()
             self._send(reply, NAK)
@@ -219,16 +224,24 @@ class Intake:
         else:
             self._settle(again.replies, ACK)
 
-    def _say_again(self, request: Request) -> bool:
+    def _say_again(self, request: Request) -> bytes | None:
         """Send all frames of an attempt that has ended here, where the edge may have missed them.
 
-        False where they are not all there any more, or where the edge knows that it has failed.
+        What to answer the queue; None where they are not all there any more, or not wanted.
         """
         kept = self._shared.replay.ended(request.id)
-        if kept is None or kept.first or not (kept.complete or request.attempt < kept.attempt):
-            return False
+        if kept is None or kept.first:
+            return None
+        if request.attempt < kept.attempt:
+            verb = ACK
+        elif kept.complete and request.attempt < kept.attempt + ATTEMPTS:
+            # Published anew, for the edge has not heard us. If that comes again, it does not help.
+            kept.complete = False
+            verb = NAK_LATER
+        else:
+            return None
         self._send_again(request.id)
-        return True
+        return verb
 
     def _send_again(self, request: str) -> None:
         kept = self._shared.replay.find(request)
@@ -284,9 +297,9 @@ class Intake:
             self._wary_until = self._now() + WARY_SECONDS
         if attempt.outcome:
             # The edge knows the outcome, and owns second attempts. Where it has begun one already,
-            # it may not have heard of this failure.
+            # it may not want this one's outcome; else it takes the new message back.
             self._settle(attempt.replies, ACK)
-            self._settle(attempt.later, ACK if attempt.complete else NAK)
+            self._settle(attempt.later, NAK_LATER if attempt.complete else NAK)
         self.pump()
 
     def _settle(self, replies: dict[int, str], verb: bytes) -> None:
