@@ -14,14 +14,12 @@ from headrace.protocol.control import Cancel, Credit
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Fail
 from headrace.protocol.names import ProcessId, RequestId
-from headrace.protocol.requests import ATTEMPTS, Request
+from headrace.protocol.requests import Request
 from headrace.runtime.bus import BusError, Message
 from headrace.runtime.jetstream import ACK, IN_PROGRESS, NAK, TERM, Delivery, JetStream, delivery_of
-from headrace.worker.attempt import CANCELLED, Attempt, Shared
+from headrace.worker.attempt import Attempt, Shared
+from headrace.worker.echo import NAK_LATER, Echo
 from headrace.worker.puller import Puller
-
-NAK_LATER: Final = NAK + b' {"delay": 1000000000}'
-"""In nanoseconds. So long an edge has to take a message back that it does not need, after all."""
 
 WARY_SECONDS: Final = 0.5
 """So long after a failure of the engine nothing is begun. The edge sends what failed again at once:
@@ -35,6 +33,7 @@ class Intake:
         self._shared = shared
         self._jetstream = jetstream
         self._tasks = tasks
+        self._echo = Echo(shared)
         self._slots = shared.options.slots
         weights = shared.options.lanes.weights
         self._puller = Puller(self._slots, weights)
@@ -124,16 +123,18 @@ class Intake:
         if told.attempt in (0, number):
             if kept is not None:
                 kept.complete = False  # if the edge sends it again, it does not want this answer
-                self._say_cancelled(told.request, edge, number, kept.next_seq)
+                self._echo.cancelled(told.request, edge, number, kept.next_seq)
             elif attempt is not None and told.request in self._running:
                 if not told.attempt:  # nobody waits for any attempt
                     attempt.replies |= attempt.later
                     attempt.later.clear()
                 attempt.cancel()
             elif attempt is not None:
-                self._forget(attempt)
+                self._drop_held(attempt)
+                self._echo.never_begun(attempt, self._now())
+                self._settle(attempt.replies, ACK)
         elif alone and told.attempt < number:
-            self._say_cancelled(told.request, edge, told.attempt, 0)
+            self._echo.cancelled(told.request, edge, told.attempt)
 
     def credit(self, told: Credit) -> None:
         """The client of an attempt has read on."""
@@ -194,7 +195,7 @@ class Intake:
             self._adopt(self._running[request.id], attempt)
         elif (held := self._find(request.id)) is not None:
             self._replace(held, attempt, lane)
-        elif verb := self._say_again(request):
+        elif verb := self._echo.ended(request):
             self._send(reply, verb)
         elif request.deadline <= time.time():
             self._send(reply, ACK)  # the edge has told its client already
@@ -210,7 +211,7 @@ class Intake:
             running.replies |= again.replies
         else:  # published anew, for the edge does not hear us
             running.later |= again.replies
-            self._send_again(running.request.id)
+            self._echo.frames(running.request.id)
         self._settle(again.replies, IN_PROGRESS)
 
     def _replace(self, held: Attempt, again: Attempt, lane: str) -> None:
@@ -223,47 +224,6 @@ class Intake:
             held.replies |= again.replies
         else:
             self._settle(again.replies, ACK)
-
-    def _say_again(self, request: Request) -> bytes | None:
-        """Send all frames of an attempt that has ended here, where the edge may have missed them.
-
-        What to answer the queue; None where they are not all there any more, or not wanted.
-        """
-        kept = self._shared.replay.ended(request.id)
-        if kept is None or kept.first:
-            return None
-        if request.attempt < kept.attempt:
-            verb = ACK
-        elif kept.complete and request.attempt < kept.attempt + ATTEMPTS:
-            # Published anew, for the edge has not heard us. If that comes again, it does not help.
-            kept.complete = False
-            verb = NAK_LATER
-        else:
-            return None
-        self._send_again(request.id)
-        return verb
-
-    def _send_again(self, request: str) -> None:
-        kept = self._shared.replay.find(request)
-        if kept is not None:
-            self._shared.metrics.resumed.inc(len(kept.frames))
-            subject = subjects.response(ProcessId(kept.edge), RequestId(request))
-            for frame in kept.frames:
-                self._send(subject, frame)
-
-    def _say_cancelled(self, request: str, edge: str, number: int, seq: int) -> bytes:
-        frame = codec.encode(Fail(number, seq, Code.CANCELLED, CANCELLED, retryable=False))
-        self._send(subjects.response(ProcessId(edge), RequestId(request)), frame)
-        return frame
-
-    def _forget(self, held: Attempt) -> None:
-        """Held and cancelled: as if it had begun and ended at once."""
-        request, replay = held.request, self._shared.replay
-        self._drop_held(held)
-        replay.begin(request.id, request.edge, held.number)
-        replay.add(request.id, self._say_cancelled(request.id, request.edge, held.number, 0))
-        replay.end(request.id, self._now(), complete=False)
-        self._settle(held.replies, ACK)
 
     def _drop_held(self, held: Attempt) -> None:
         for attempts in self._held.values():
