@@ -236,7 +236,7 @@ class Edge:
         """Put a request into the queue."""
         answer = self.expect(request)
         data = codec.encode(request)
-        await self.queue.publish(MODEL, lane, data, id=request.id, ttl_seconds=60)
+        await self.queue.publish(MODEL, lane, self.id, data, id=request.id, ttl_seconds=60)
         return answer
 
     async def ask(self, *args: Any, lane: str = "normal", **kwargs: Any) -> Answer:
@@ -250,7 +250,7 @@ class Edge:
         )
         data = codec.encode(request)
         await self.queue.publish(
-            MODEL, "high", data, id=f"{request.id}.{request.attempt}", ttl_seconds=60
+            MODEL, "high", self.id, data, id=f"{request.id}.{request.attempt}", ttl_seconds=60
         )
         return request
 

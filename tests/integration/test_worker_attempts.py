@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from headrace.protocol import codec
-from headrace.protocol.control import WINDOW_BYTES, Cancel, Credit, Resume
+from headrace.protocol import codec, names, subjects
+from headrace.protocol.control import WINDOW_BYTES, Cancel, Credit, Gone, Resume
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, End, Fail
 from headrace.protocol.requests import ATTEMPTS
@@ -24,7 +24,7 @@ async def redeliver(stand: Stand, answer: Answer) -> None:
     """Bring the same message once more, as the queue does when it hears nothing."""
     data = codec.encode(answer.request)
     number = f"{answer.request.id} {len(answer.frames)}"
-    await stand.edge.queue.publish(MODEL, "normal", data, id=number, ttl_seconds=60)
+    await stand.edge.queue.publish(MODEL, "normal", stand.edge.id, data, id=number, ttl_seconds=60)
 
 
 def attempts(answer: Answer) -> list[int]:
@@ -47,8 +47,11 @@ async def test_what_has_ended_is_said_again(stand: Stand) -> None:
     assert answer.frames == before * 2
     await stand.edge.again(answer.request)
     await answer.frame(End, 3)
-    await stand.edge.emptied()
     assert answer.frames == before * 3
+    assert await stand.edge.backlog() == 1, "an edge that hears it takes its new message back"
+    await answer.frame(End, 4)
+    assert attempts(answer)[-1] > SECOND, "this one does not, and wants another answer"
+    await stand.edge.emptied()
 
 
 async def test_what_has_failed_is_begun_anew_where_the_edge_says_so(stand: Stand) -> None:
@@ -89,6 +92,7 @@ async def test_an_edge_that_asks_anew_hears_what_it_has_missed(stand: Stand) -> 
     await answer.frame(Accepted, 2)
     assert answer.frames[0] in answer.frames[sent:]
     assert worker.engine_running() == 1
+    await stand.edge.queue.delete(2)  # its second message: it hears us again
     await answer.frame(End)
     await stand.edge.emptied()
     answer.sort()
@@ -234,3 +238,18 @@ async def test_a_whole_answer_needs_no_credit(stand: Stand) -> None:
     )
     assert isinstance(await answer.ended(), End)
     assert size(answer) > WINDOW_BYTES
+
+
+async def test_requests_of_an_edge_that_is_gone_are_stopped(stand: Stand) -> None:
+    worker = await stand.worker(engine=PACED)
+    answer = await stand.edge.ask(CHAT | {"max_tokens": 5000})
+    await answer.frame(Chunk)
+    other = names.new_process_id()
+    await stand.edge.bus.publish(subjects.CONTROL_ALL, codec.encode(Gone(other)))
+    await answer.frame(Chunk, 20)
+    assert worker.engine_running() == 1
+    await stand.edge.bus.publish(subjects.CONTROL_ALL, codec.encode(Gone(stand.edge.id)))
+    last = await answer.ended(10)
+    assert isinstance(last, Fail)
+    assert last.code is Code.CANCELLED
+    await stand.edge.emptied()

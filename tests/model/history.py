@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from headrace.protocol.control import Cancel, Control, Credit, Resume
+from headrace.protocol.control import Cancel, Control, Credit, Gone, Resume
 from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame, Head
 
 
@@ -51,6 +51,8 @@ def frame_text(frame: Frame) -> str:
 
 def control_text(control: Control) -> str:
     """A control message in few words."""
+    if isinstance(control, Gone):
+        return f"Gone {control.edge}"
     name = request_name(control.request)
     match control:
         case Cancel(attempt=attempt):

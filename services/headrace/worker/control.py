@@ -3,7 +3,7 @@
 from typing import Final
 
 from headrace.protocol import codec, subjects
-from headrace.protocol.control import Cancel, Credit, Resume
+from headrace.protocol.control import Cancel, Credit, Gone, Resume
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Fail
 from headrace.protocol.names import ProcessId, RequestId
@@ -41,6 +41,8 @@ class Control:
                 self._intake.cancel(told, alone=alone)
             case Credit():
                 self._intake.credit(told)
+            case Gone(edge):
+                self._intake.cancel_all_of(edge)
             case Resume():
                 self._resume(told, alone=alone)
 
