@@ -76,6 +76,8 @@ class Story:
     """Attempts that have ended, and whether with the end of the answer."""
     told_at: dict[int, float] = field(default_factory=dict)
     """When an attempt first sent something that the edge must have heard, after its client left."""
+    killed: int = 0
+    """Workers that it has killed."""
     messages: list[int] = field(default_factory=list)
     """What of it the queue has taken in, by number in the stream."""
 
@@ -84,13 +86,14 @@ class Check:
     """Watches one history. `clean_since` tells since when nothing disturbs a worker's messages."""
 
     def __init__(self, history: History, clock: "Clock") -> None:
-        self._history = history
+        self.history = history
         self._clock = clock
         self._now = clock.time
         self.over_and_done = False
         """Whether the history has been judged: what is torn down then is of no matter."""
         self.stories: dict[str, Story] = {}
         self._numbers: dict[int, Story] = {}
+        self.on_leave: Callable[[Story], None] = lambda _: None
         self.clean_since: Callable[[str], float | None] = lambda _: None
 
     def fail(self, what: str) -> None:
@@ -127,6 +130,7 @@ class Check:
             return False
         story.left_at = self._now()
         self._note(number, "leaves")
+        self.on_leave(story)
         return True
 
     def received(self, number: int, status: int, body: bytes) -> None:
@@ -177,10 +181,10 @@ class Check:
                 self.fail(f"{name} of {story.asked.task.tokens} tokens counted {story.usage}")
             if story.asked.stream and not story.done:
                 self.fail(f"{name} was never told that its stream is over")
-            self._history.seen["done twice"] += story.done > 1
+            self.history.seen["done twice"] += story.done > 1
         elif reads and not story.error:
             self.fail(f"{name} ended with {outcome}, of which its client was not told")
-        self._history.outcomes["client left" if story.left_at is not None else outcome] += 1
+        self.history.outcomes["client left" if story.left_at is not None else outcome] += 1
 
     def _read(self, story: Story, data: bytes) -> None:
         if data == b"[DONE]":
@@ -212,6 +216,9 @@ class Check:
                 f" again by {worker}"
             )
         story.attempts[number] = worker
+        self.history.seen["attempts"] += 1
+        if request.partial is not None:
+            self.history.seen["continued" if request.partial.text else "begun anew"] += 1
 
     def working(self, id: str, number: int, worker: str) -> None:
         """An engine has written a token, which its worker is about to send."""
@@ -267,17 +274,19 @@ class Check:
                 self.fail(f"{name} has not ended")
             if story.left_at is not None or story.outcome == "ok":
                 continue
+            if story.killed > MAX_LOSSES and story.killed == losses:
+                self.fail(f"{name} has killed {story.killed} workers")
             time_left = asked.at + asked.deadline - calm_at
             excuses = {
                 "deadline_exceeded": time_left < slack or asked.reads_every != 0,
                 "not_continued": not asked.seamless and asked.stream,
-                "given_up": asked.task.poison or losses >= MAX_LOSSES,
+                "given_up": losses >= MAX_LOSSES,
                 "slow_reader": asked.reads_every < 0,
-                "refused: service_unavailable": self._history.faults["hub restarted"] > 0,
+                "refused: service_unavailable": self.history.faults["hub restarted"] > 0,
                 "service_unavailable": asked.at < calm_at and not story.accepted,
             }
             if not excuses.get(story.outcome, False):
                 self.fail(f"{name} ended with {story.outcome}")
 
     def _note(self, number: int, what: str) -> None:
-        self._history.note(self._now(), f"client {number}", what)
+        self.history.note(self._now(), f"client {number}", what)

@@ -17,7 +17,7 @@ from headrace.protocol.names import ProcessId, RequestId
 from tests.model.check import Check
 from tests.model.engine import Task
 from tests.model.network import Bus, Link, Network
-from tests.model.nothing import Log, Nothing
+from tests.model.nothing import Log, Metrics, Nothing
 from tests.model.worker import MODEL
 
 EDGE = ProcessId("edge".ljust(16, "0"))
@@ -76,7 +76,7 @@ class Edge:
         self._models = Models(OPTIONS.models, 0)
         self.dispatcher = Dispatcher(
             EDGE, self.bus, models=self._models, options=OPTIONS,
-            metrics=cast("Any", Nothing()), log=cast("Any", self._log),
+            metrics=cast("Any", Metrics(self._check.history)), log=cast("Any", self._log),
         )  # fmt: skip
         self._main = self.loop.create_task(self.dispatcher.run())
 
