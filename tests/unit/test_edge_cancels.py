@@ -29,8 +29,17 @@ def test_frames_that_still_come_are_answered_but_not_each() -> None:
     cancels = Cancels()
     cancels.begin(ID, WORKER, 0.0)
     assert cancels.on_frame(ID, Chunk(1, 3, b""), 0.1) is None
-    assert cancels.on_frame(ID, Chunk(1, 4, b""), AGAIN_SECONDS) == (WORKER, Cancel(ID))
+    assert cancels.on_frame(ID, Chunk(1, 4, b""), AGAIN_SECONDS) == ("", Cancel(ID))
     assert cancels.on_frame(ID, Chunk(1, 5, b""), AGAIN_SECONDS + 0.1) is None
+
+
+def test_an_old_attempt_that_wakes_up_is_stopped_too() -> None:
+    """Its frames do not say whose they are, and the worker that was told is another one."""
+    cancels = Cancels()
+    cancels.begin(ID, WORKER, 0.0)
+    while cancels.due(100.0):
+        pass
+    assert cancels.on_frame(ID, Chunk(1, 3, b""), 200.0) == ("", Cancel(ID))
 
 
 def test_a_worker_that_was_never_heard_of_is_found() -> None:

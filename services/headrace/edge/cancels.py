@@ -54,7 +54,8 @@ class Cancels:
         if now - left.told_at < AGAIN_SECONDS:
             return None
         left.told_at = now
-        return left.worker, Cancel(request)
+        # Who sends it need not be the one that was told: an old attempt may have woken up.
+        return worker, Cancel(request)
 
     def due(self, now: float) -> list[tuple[str, Cancel]]:
         """What is to be said again now."""
