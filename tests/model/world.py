@@ -26,6 +26,8 @@ SLACK = 90.0
 and a few others before it in the queue."""
 SETTLE_SECONDS = 20.0
 """So long after the last request nothing of any is left anywhere."""
+PUBLISH_SECONDS = 10.0
+"""Who leaves while the queue's answer to a publish is lost is noticed so much later."""
 MAX_STEPS = 300_000
 MAX_MESSAGES = 60
 LOSING = {"worker killed", "worker stopped", "engine died", "link cut", "hub restarted",
@@ -90,7 +92,7 @@ class World:
         return worker
 
     def _poison(self, worker: Worker, id: str) -> None:
-        self.check.stories[id].killed += 1
+        self.check.stories[id].killed += not worker.draining
         self.losses += 1
         self.history.faults["poison"] += 1
         if self.random.random() < 0.5:
@@ -110,7 +112,7 @@ class World:
     def _left(self, story: Story) -> None:
         """Nothing of it stays in the queue, if nothing is lost."""
         since = self.disturbed
-        if not self._troubles:
+        if not self._troubles and since < self.clock.now:
             self.network.loop.call_later(STOP_SECONDS, self._gone, story.asked.id, since)
 
     def _gone(self, id: str, since: float) -> None:
@@ -181,16 +183,16 @@ class World:
         link.cut, link.noise = "", Noise()
         self.note(link.name, "is well again")
         # What was sent before may still be under way.
-        self.network.loop.call_later(late, self._well)
+        self.network.loop.call_later(late, self._well, PUBLISH_SECONDS if link is self.home else 0)
 
-    def _well(self) -> None:
+    def _well(self, after: float = 0.0) -> None:
         self._troubles -= 1
-        self.disturbed = self.clock.now
+        self.disturbed = max(self.disturbed, self.clock.now + after)
 
     def _hub_back(self) -> None:
         self.note("hub", "is back, and empty")
         self.network.hub_up()
-        self.network.loop.call_later(1.0, self._well)
+        self.network.loop.call_later(1.0, self._well, PUBLISH_SECONDS)
 
     def _go_on(self, worker: Worker) -> None:
         if not worker.gone:
