@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from headrace.edge.answer import MAX_LOSSES
+from headrace.edge.options import EdgeOptions
 from headrace.protocol.requests import Request
 from tests.model.history import History, Violation
 
@@ -20,6 +21,10 @@ __all__ = ["Check", "Story", "Violation"]
 
 STOP_SECONDS = 2.0
 """After a client has left its engine stops within this time (invariant 3)."""
+
+READING_SECONDS = EdgeOptions(secret_file="x").slow_reader_seconds + 61.0
+"""And a client that does not read is waited for so long, counted from the last frame: a worker that
+was stopped may send one a minute later."""
 
 LATE_SECONDS = 1.0
 """A request may end so long after its deadline: the edge looks twice a second."""
@@ -63,12 +68,16 @@ class Story:
     left_at: float | None = None
     answered: bool = False
     closed_at: float | None = None
+    accepted: bool = False
+    """Whether the edge has heard of a worker that has it."""
     attempts: dict[int, str] = field(default_factory=dict)
     """The worker of each attempt."""
     ended: dict[int, bool] = field(default_factory=dict)
     """Attempts that have ended, and whether with the end of the answer."""
     told_at: dict[int, float] = field(default_factory=dict)
     """When an attempt first sent something that the edge must have heard, after its client left."""
+    killed: int = 0
+    """Workers that it has killed."""
     messages: list[int] = field(default_factory=list)
     """What of it the queue has taken in, by number in the stream."""
 
@@ -77,13 +86,14 @@ class Check:
     """Watches one history. `clean_since` tells since when nothing disturbs a worker's messages."""
 
     def __init__(self, history: History, clock: "Clock") -> None:
-        self._history = history
+        self.history = history
         self._clock = clock
         self._now = clock.time
         self.over_and_done = False
         """Whether the history has been judged: what is torn down then is of no matter."""
         self.stories: dict[str, Story] = {}
         self._numbers: dict[int, Story] = {}
+        self.on_leave: Callable[[Story], None] = lambda _: None
         self.clean_since: Callable[[str], float | None] = lambda _: None
 
     def fail(self, what: str) -> None:
@@ -120,6 +130,7 @@ class Check:
             return False
         story.left_at = self._now()
         self._note(number, "leaves")
+        self.on_leave(story)
         return True
 
     def received(self, number: int, status: int, body: bytes) -> None:
@@ -140,6 +151,10 @@ class Check:
         story.answered = True
         self._note(number, f"has its answer, {story.error or 'whole'}")
 
+    def accepted(self, fields: dict[str, Any]) -> None:
+        """The edge has heard that a worker has it."""
+        self.stories[fields["request"]].accepted = True
+
     def finished(self, fields: dict[str, Any]) -> None:
         """The edge has written its line of account."""
         story = self.stories[fields["request"]]
@@ -154,9 +169,10 @@ class Check:
         story.outcome = story.outcome or f"refused: {story.error}"
         name, outcome = f"r{number}", story.outcome
         late = self._now() - story.asked.at - story.asked.deadline
-        if late > LATE_SECONDS and not story.asked.reads_every:
+        if late > LATE_SECONDS + (READING_SECONDS if story.asked.reads_every else 0.0):
             self.fail(f"{name} ended {late:.1f} s after its deadline")
-        if story.left_at is None and not story.answered and outcome != "slow_reader":
+        reads = story.left_at is None and story.asked.reads_every >= 0
+        if reads and not story.answered:
             self.fail(f"{name} was closed without an end")
         if outcome == "ok" and story.left_at is None:
             if story.error or story.seen != len(story.text):
@@ -165,10 +181,10 @@ class Check:
                 self.fail(f"{name} of {story.asked.task.tokens} tokens counted {story.usage}")
             if story.asked.stream and not story.done:
                 self.fail(f"{name} was never told that its stream is over")
-            self._history.seen["done twice"] += story.done > 1
-        elif story.left_at is None and not story.error and outcome != "slow_reader":
+            self.history.seen["done twice"] += story.done > 1
+        elif reads and not story.error:
             self.fail(f"{name} ended with {outcome}, of which its client was not told")
-        self._history.outcomes["client left" if story.left_at is not None else outcome] += 1
+        self.history.outcomes["client left" if story.left_at is not None else outcome] += 1
 
     def _read(self, story: Story, data: bytes) -> None:
         if data == b"[DONE]":
@@ -200,6 +216,9 @@ class Check:
                 f" again by {worker}"
             )
         story.attempts[number] = worker
+        self.history.seen["attempts"] += 1
+        if request.partial is not None:
+            self.history.seen["continued" if request.partial.text else "begun anew"] += 1
 
     def working(self, id: str, number: int, worker: str) -> None:
         """An engine has written a token, which its worker is about to send."""
@@ -255,17 +274,19 @@ class Check:
                 self.fail(f"{name} has not ended")
             if story.left_at is not None or story.outcome == "ok":
                 continue
+            if story.killed > MAX_LOSSES and story.killed == losses:
+                self.fail(f"{name} has killed {story.killed} workers")
             time_left = asked.at + asked.deadline - calm_at
             excuses = {
                 "deadline_exceeded": time_left < slack or asked.reads_every != 0,
                 "not_continued": not asked.seamless and asked.stream,
-                "given_up": asked.task.poison or losses >= MAX_LOSSES,
+                "given_up": losses >= MAX_LOSSES,
                 "slow_reader": asked.reads_every < 0,
-                "refused: service_unavailable": self._history.faults["hub restarted"] > 0,
-                "service_unavailable": asked.at < calm_at and not story.attempts,
+                "refused: service_unavailable": self.history.faults["hub restarted"] > 0,
+                "service_unavailable": asked.at < calm_at and not story.accepted,
             }
             if not excuses.get(story.outcome, False):
                 self.fail(f"{name} ended with {story.outcome}")
 
     def _note(self, number: int, what: str) -> None:
-        self._history.note(self._now(), f"client {number}", what)
+        self.history.note(self._now(), f"client {number}", what)

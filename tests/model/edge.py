@@ -1,6 +1,7 @@
 """The edge's process: the real dispatcher and endpoint, and the clients of its connections."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,11 +17,16 @@ from headrace.protocol.names import ProcessId, RequestId
 from tests.model.check import Check
 from tests.model.engine import Task
 from tests.model.network import Bus, Link, Network
-from tests.model.nothing import Log, Nothing
+from tests.model.nothing import Log, Metrics, Nothing
 from tests.model.worker import MODEL
 
 EDGE = ProcessId("edge".ljust(16, "0"))
 OPTIONS = EdgeOptions(secret_file="x", models=(ModelOptions(name=MODEL),))
+
+
+SOCKET_BYTES = 200_000
+"""What the sockets hold for a client that does not read."""
+FOR_EVER = 3600.0
 
 
 @dataclass
@@ -70,7 +76,7 @@ class Edge:
         self._models = Models(OPTIONS.models, 0)
         self.dispatcher = Dispatcher(
             EDGE, self.bus, models=self._models, options=OPTIONS,
-            metrics=cast("Any", Nothing()), log=cast("Any", self._log),
+            metrics=cast("Any", Metrics(self._check.history)), log=cast("Any", self._log),
         )  # fmt: skip
         self._main = self.loop.create_task(self.dispatcher.run())
 
@@ -103,6 +109,7 @@ class Client:
         self._left = asyncio.Event()
         self._body: bytes | None = self._request()
         self._status = 0
+        self._sent = 0
 
     async def run(self, inference: Inference) -> None:
         """Ask, and take what comes."""
@@ -142,7 +149,9 @@ class Client:
         self._check.received(number, self._status, message.get("body", b""))
         if not message.get("more_body", False):
             self._check.answered(number)
-        elif self._asked.reads_every < 0:
-            await self._left.wait()
-        elif self._asked.reads_every:
-            await asyncio.sleep(self._asked.reads_every)
+            return
+        self._sent += len(message.get("body", b""))
+        if self._asked.reads_every and self._sent > SOCKET_BYTES:
+            seconds = self._asked.reads_every if self._asked.reads_every > 0 else FOR_EVER
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), seconds)

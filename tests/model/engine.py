@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from headrace.protocol.frames import Accepted, End, Timings, Usage
+from headrace.protocol.frames import End, Timings, Usage
 from headrace.protocol.requests import Partial, Request
 from headrace.worker.attempt import Attempt
 from tests.model.check import Check
@@ -62,7 +62,7 @@ class Engine:
         self.dead = False
         self.killed = False
         """Whether the whole process is no more."""
-        self.on_poison: Callable[[], None] = lambda: None
+        self.on_poison: Callable[[str], None] = lambda _: None
         self._sleepers: set[asyncio.Future[None]] = set()
 
     def die(self) -> None:
@@ -96,17 +96,10 @@ class Work(Attempt):
     """An attempt whose engine is an `Engine`."""
 
     def start(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
-        """As the real one does; says where it goes on."""
-        shared, partial = self._shared, self.request.partial
-        engine: Any = shared.client
-        engine.check.begun(self.request, self.number, shared.worker)
-        self._began = 0.0
-        shared.replay.begin(self.request.id, self.request.edge, self.number)
-        after = partial.after if partial else 0
-        cluster = shared.options.cluster
-        self._emit(Accepted(self.number, self._next(), shared.worker, cluster, after))
-        self._task = tasks.create_task(self._run(), name=f"request {self.request.id}")
-        return self._task
+        """As the real one does, and say so."""
+        engine: Any = self._shared.client
+        engine.check.begun(self.request, self.number, self._shared.worker)
+        return super().start(tasks)
 
     def conclude(self) -> None:
         """As the real one does, and say so."""
@@ -122,7 +115,7 @@ class Work(Attempt):
         task: Task = engine.check.task(request.id)
         await engine.work(task.prefill)
         if task.poison:
-            engine.on_poison()
+            engine.on_poison(request.id)
             await engine.work(1.0)
         if not request.stream:
             await engine.work(task.interval * task.tokens)

@@ -22,6 +22,9 @@ KINDS = {
 }
 """The kinds of faults, and how often they come."""
 
+NOTICED_SECONDS = 0.4
+"""A worker knows by then that its engine is dead; its connections tell at once."""
+
 CUTS = ("lost", "silent", "stalled")
 
 
@@ -71,7 +74,10 @@ def plan(seed: int, start: float) -> Plan:
     ]
     asked = [_asked(random, number, start) for number in range(1, random.choice((1, 2, 3, 4)) + 1)]
     count = random.choice((0, 1, 1, 2, 2, 3, 4))
-    faults = [_fault(random, len(workers), links) for _ in range(count)]
+    faults = [
+        _fault(random, len(workers), links, [each.at - start for each in asked])
+        for _ in range(count)
+    ]
     return Plan(workers, links, asked, sorted(faults, key=lambda fault: fault.at))
 
 
@@ -98,10 +104,12 @@ def _asked(random: Random, number: int, start: float) -> Asked:
     )
 
 
-def _fault(random: Random, workers: int, links: int) -> Fault:
+def _fault(random: Random, workers: int, links: int, arrivals: list[float]) -> Fault:
     (kind,) = random.choices(list(KINDS), list(KINDS.values()))
     # Most in the first seconds, when most of the work is done.
     at = 0.5 + min(random.expovariate(0.2), CALM_AFTER)
+    if random.random() < 0.2:  # in the midst of a request's first steps
+        at = random.choice(arrivals) + random.random() * 0.01
     if kind == "noise":
         noise = Noise(
             drop=random.choice((0.0, 0.02, 0.1, 0.4)),
@@ -118,7 +126,7 @@ def _fault(random: Random, workers: int, links: int) -> Fault:
     seconds = {
         "worker stopped": random.choice((random.uniform(1, 8), random.uniform(8, 60))),
         "worker drained": random.choice((0.0, 2.0, 30.0)),
-        "engine died": random.uniform(0.0, 1.0),
+        "engine died": random.uniform(0.0, NOTICED_SECONDS),
         "hub restarted": random.choice((0.05, 1.0, random.uniform(1.0, 15.0))),
         "heartbeats lost": random.uniform(5.0, 30.0),
     }.get(kind, 0.0)

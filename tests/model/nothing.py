@@ -18,6 +18,30 @@ class Nothing:
         return self
 
 
+class Metrics(Nothing):
+    """The edge's: each is counted by its name."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+
+    def __getattr__(self, name: str) -> "Nothing":
+        meter = Meter(self._history, name)
+        setattr(self, name, meter)
+        return meter
+
+
+class Meter(Nothing):
+    """One of them."""
+
+    def __init__(self, history: History, name: str) -> None:
+        self._history = history
+        self._name = name
+
+    def inc(self) -> None:
+        """Once more."""
+        self._history.seen[self._name] += 1
+
+
 class Log:
     """A process's log."""
 

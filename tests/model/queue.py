@@ -3,7 +3,7 @@
 A hub that is restarted has forgotten all of it: the stream is in memory.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,6 +134,8 @@ class Queue:
             return NOT_FOUND
         if verb.startswith("STREAM.MSG.DELETE."):
             return {} if self._remove(asked["seq"], "deleted") else NO_MESSAGE
+        if verb.startswith("STREAM.PURGE."):
+            return self._purge(asked["filter"].rpartition(".")[2])
         if verb.startswith("CONSUMER.CREATE."):
             config = asked["config"]
             name = words[3]
@@ -144,6 +146,12 @@ class Queue:
         if verb.startswith("CONSUMER.INFO."):
             consumer = self._consumers.get(words[-1])
             return self._info(consumer) if consumer else NOT_FOUND
+        counts = Counter(each.subject for each in self.messages.values())
+        return {"state": {"subjects": dict(counts)}}
+
+    def _purge(self, edge: str) -> dict[str, Any]:
+        for each in [each for each in self.messages.values() if each.subject.endswith(edge)]:
+            self._remove(each.seq, "purged")
         return {}
 
     def _info(self, consumer: Consumer) -> dict[str, Any]:
@@ -156,7 +164,7 @@ class Queue:
     def _publish(self, subject: str, message: Message) -> bool:
         headers = message.headers or {}
         id, ttl = headers["Nats-Msg-Id"], float(headers["Nats-TTL"].rstrip("s"))
-        lane = "_".join(subject.split(".")[2:])
+        lane = "_".join(subject.split(".")[2:4])
         if not self._made or lane not in self._consumers:
             return False
         known = self._ids.get(id)
@@ -262,8 +270,13 @@ class Queue:
                 self.on_ack(stored)
                 self._remove(seq, "acknowledged")
         elif verb.startswith(NAK) and seq in consumer.due:
-            self._note(seq, "given back")
-            self._redeliver(lane, seq)
+            later = msgspec.json.decode(verb[len(NAK) :] or b"{}").get("delay", 0) / 1e9
+            self._note(seq, f"given back, for {later:g} s later" if later else "given back")
+            consumer.due[seq] = now + later
+            if later:
+                self._loop.call_later(later, self._overdue, self._epoch, lane, seq)
+            else:
+                self._redeliver(lane, seq)
 
     def _expire(self, epoch: int, seq: int) -> None:
         if epoch == self._epoch:

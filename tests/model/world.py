@@ -9,10 +9,10 @@ from unittest.mock import patch
 
 from headrace.protocol import codec
 from headrace.worker import intake
-from tests.model.check import Check
+from tests.model.check import READING_SECONDS, STOP_SECONDS, Check, Story
 from tests.model.edge import Edge
 from tests.model.engine import Work
-from tests.model.faults import Fault, Plan, plan
+from tests.model.faults import NOTICED_SECONDS, Fault, Plan, plan
 from tests.model.history import History, Violation
 from tests.model.loop import Clock
 from tests.model.network import Link, Network, Noise
@@ -61,6 +61,7 @@ class World:
         """The edge's own, and of workers on its machine."""
         log = Log(self.history, "edge", self.clock.time)
         log.on["finished"] = self.check.finished
+        log.on["accepted"] = self.check.accepted
         self.edge = Edge(self.network, self.home, self.check, log)
         self.workers: list[Worker] = []
         self.calm_at = START
@@ -68,6 +69,7 @@ class World:
         """When the last disturbance ended, as far as it has."""
         self.losses = 0
         self._troubles = 0
+        self.check.on_leave = self._left
         self.check.clean_since = lambda _: None if self._troubles else self.disturbed
 
     def note(self, who: str, what: str) -> None:
@@ -83,11 +85,12 @@ class World:
             name, self.network, self.links[link] if link >= 0 else self.home, self.check,
             Log(self.history, name, self.clock.time), slots=slots, ids=ids, direct=link < 0,
         )  # fmt: skip
-        worker.engine.on_poison = lambda: self._poison(worker)
+        worker.engine.on_poison = lambda id: self._poison(worker, id)
         self.workers.append(worker)
         return worker
 
-    def _poison(self, worker: Worker) -> None:
+    def _poison(self, worker: Worker, id: str) -> None:
+        self.check.stories[id].killed += 1
         self.losses += 1
         self.history.faults["poison"] += 1
         if self.random.random() < 0.5:
@@ -95,7 +98,7 @@ class World:
             worker.kill()
         else:
             self.note(worker.name, "loses its engine to a request")
-            worker.lose_engine(self.random.random())
+            worker.lose_engine(self.random.uniform(0.0, NOTICED_SECONDS))
         self.hire_soon(self.random.uniform(1.0, 5.0))
 
     def hire_soon(self, seconds: float) -> None:
@@ -103,6 +106,19 @@ class World:
         self.network.loop.call_later(
             seconds, lambda: self.hire(slots=2, ids=self.plan.workers[0].ids, link=-1)
         )
+
+    def _left(self, story: Story) -> None:
+        """Nothing of it stays in the queue, if nothing is lost."""
+        since = self.disturbed
+        if not self._troubles:
+            self.network.loop.call_later(STOP_SECONDS, self._gone, story.asked.id, since)
+
+    def _gone(self, id: str, since: float) -> None:
+        if self._troubles or self.disturbed != since:
+            return
+        for each in self.queue.messages.values():
+            if each.request == id:
+                self.check.fail(f"message {each.seq} waits for a client that has left")
 
     def _acknowledged(self, stored: Stored) -> None:
         self.check.acknowledged(stored, codec.decode_request(stored.data).attempt)
@@ -201,7 +217,7 @@ class World:
         if not any(worker.alive for worker in self.workers):
             self.hire(slots=2, ids=self.plan.workers[0].ids, link=0)
         end = max(asked.at + asked.deadline for asked in self.plan.asked)
-        self._run(end + 30.0, lambda: self.check.over)
+        self._run(end + READING_SECONDS + 5.0, lambda: self.check.over)
         self.check.judge(self.calm_at, self.losses, SLACK)
         self._run(self.clock.now + SETTLE_SECONDS, self._quiet)
         self._judge_rest()

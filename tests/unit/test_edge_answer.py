@@ -203,6 +203,19 @@ def test_what_waits_for_a_slow_reader_is_bounded(stream: bool) -> None:
     assert answer.error.code is (Code.SLOW_READER if stream else Code.RESPONSE_TOO_LARGE)
 
 
+def test_a_client_that_does_not_read_is_cut_off_even_when_all_is_there() -> None:
+    answer = Answer(LIMIT, Transcript())
+    feed(answer, attempt(1, TOKENS))
+    answer.cut_off()
+    assert answer.error is not None
+    assert answer.error.code is Code.SLOW_READER
+    answer = Answer(LIMIT, Transcript())
+    answer.fail(Code.DEADLINE_EXCEEDED, "late")
+    answer.cut_off()
+    assert answer.error is not None
+    assert answer.error.code is Code.DEADLINE_EXCEEDED
+
+
 def test_the_first_failure_counts() -> None:
     answer = Answer(LIMIT)
     answer.fail(Code.DEADLINE_EXCEEDED, "late")

@@ -1,6 +1,6 @@
 """What is due for a live request as time goes by, and the table of live requests."""
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -113,6 +113,18 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
     assert due(live, 1012, 1012, OPTIONS) is Due.NOTHING
     live.taken_at = 1012 - OPTIONS.slow_reader_seconds - 1
     assert due(live, 1012, 1012, OPTIONS) is Due.SLOW
+
+
+def test_a_client_that_does_not_take_the_rest_is_cut_off() -> None:
+    """Its answer has ended, well or not, and it would be held for as long as its connection is."""
+    live = running()
+    live.answer.fail(Code.DEADLINE_EXCEEDED, "late")
+    live.heard = live.taken_at = 1010.0
+    late = 1010 + OPTIONS.slow_reader_seconds + 1
+    assert due(live, late, 0.0, OPTIONS) is Due.NOTHING, "nobody writes to it"
+    live.task = cast("Any", object())
+    assert due(live, late - 2, 0.0, OPTIONS) is Due.NOTHING
+    assert due(live, late, 0.0, OPTIONS) is Due.SLOW
 
 
 COLD, FAILED = ModelPhase.COLD, ModelPhase.FAILED

@@ -16,6 +16,8 @@ from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame, Head, Ti
 MAX_LOSSES: Final = 3
 """A request that lost this many workers is given up: it may be what kills them."""
 
+SLOW_READER: Final = "The client reads more slowly than the model writes."
+
 
 _NO_FAULT: Final = frozenset({Code.WORKER_DRAINED, Code.CANCELLED})
 """A worker that had to go, or was told to stop: nothing that the request could have caused."""
@@ -204,10 +206,16 @@ class Answer:
             self.phase = Phase.ENDED
             self.error = HeadraceError(code, message, retry_after=retry_after)
 
+    def cut_off(self) -> None:
+        """The client does not read: end with that error, even where all of the answer is there."""
+        self.phase = Phase.ENDED
+        if self.error is None:
+            self.error = HeadraceError(Code.SLOW_READER, SLOW_READER)
+
     def _overflow(self) -> None:
         self._clear()
         if self.transcript is not None:
-            self.fail(Code.SLOW_READER, "The client reads more slowly than the model writes.")
+            self.fail(Code.SLOW_READER, SLOW_READER)
         else:
             self.fail(Code.RESPONSE_TOO_LARGE, "The answer is larger than this service allows.")
 

@@ -479,7 +479,7 @@ class Dispatcher:
         if Due.REPUBLISH in what:
             self._republish(request)
         if Due.SLOW in what:
-            answer.fail(Code.SLOW_READER, "The client reads more slowly than the model writes.")
+            answer.cut_off()
             if request.task is not None:
                 request.task.cancel()  # it waits for the client
         if Due.RESUME in what:

@@ -63,7 +63,10 @@ def due(
     """
     answer = request.answer
     if answer.phase is Phase.ENDED:
-        return Due.NOTHING
+        # All is there, and yet it is held: its client does not take the rest.
+        waited = now - max(request.taken_at, request.heard)
+        held = request.task is not None and waited > options.slow_reader_seconds
+        return Due.SLOW if held else Due.NOTHING
     if now >= request.deadline:
         return Due.DEADLINE
     what = Due.NOTHING
