@@ -6,13 +6,15 @@ import msgspec
 
 from tests.faults.harness.clients import Client, session
 from tests.faults.harness.faults import Blow
-from tests.faults.harness.phases import Phase, reach
+from tests.faults.harness.phases import TOKENS, Phase, reach
 from tests.faults.harness.site import Site, until
-from tests.faults.harness.verdict import Kind, Verdict, judge
+from tests.faults.harness.verdict import Edge, Kind, Verdict, judge
 
 READY_SECONDS = 60.0
 EMPTY_SECONDS = 5.0
 """By then the requests of an edge that died have left the queue."""
+LONG_TOKENS = 800
+"""Far more than can be written until then."""
 SLACK_SECONDS = 5.0
 """A client waits so much longer than the deadline before it calls its request lost."""
 
@@ -42,14 +44,15 @@ async def run(site: Site, blow: Blow, phase: Phase) -> Result:
     """Bring requests into `phase`, strike, and judge them all when they have ended."""
     await site.ready(READY_SECONDS)
     async with session(site.key, site.plan.deadline_seconds + SLACK_SECONDS) as http:
-        moment = await reach(site, http, phase)
+        tokens = TOKENS if blow.edge is Edge.UP else LONG_TOKENS
+        moment = await reach(site, http, phase, tokens)
         blow.worker = await _busiest(site, blow.worker)
         try:
             extra = await blow.strike(site)
         finally:
             moment.release()
         left_over = ""
-        if blow.kills_edge:
+        if blow.edge is not Edge.UP:
             left_over = await _left_over(site)
         await asyncio.sleep(blow.fault.seconds)
         blow.mend(site)
@@ -58,7 +61,7 @@ async def run(site: Site, blow: Blow, phase: Phase) -> Result:
     return Result(
         blow=blow,
         phase=phase,
-        verdicts=tuple(verdicts(clients, edge_died=blow.kills_edge)),
+        verdicts=tuple(verdicts(clients, blow.edge)),
         slowest=max(client.seen.seconds for client in clients),
         left_over=left_over,
     )
@@ -71,13 +74,9 @@ async def _busiest(site: Site, chosen: str) -> str:
     return most if running[most] > running[chosen] else chosen
 
 
-def verdicts(clients: list[Client], *, edge_died: bool) -> list[Verdict]:
+def verdicts(clients: list[Client], edge: Edge) -> list[Verdict]:
     """Of all that were asked at all."""
-    return [
-        judge(each.asked, each.seen, edge_died=edge_died)
-        for each in clients
-        if not each.seen.refused
-    ]
+    return [judge(each.asked, each.seen, edge=edge) for each in clients if not each.seen.refused]
 
 
 async def _left_over(site: Site) -> str:

@@ -13,13 +13,13 @@ import msgspec
 from tests.faults.harness.clients import Client, session
 from tests.faults.harness.proxy import Proxy
 from tests.faults.harness.site import MODEL, Site
-from tests.faults.harness.verdict import Asked
+from tests.faults.harness.verdict import Asked, Edge
 
 TRICKLE: Final = 4000.0
 """Bytes a second: about twenty tokens."""
 DELAY: Final = 0.15
 
-FLOOD_BYTES: Final = 1 << 20
+FLOOD_BYTES: Final = 1_000_000
 FLOODS: Final = 24
 
 
@@ -27,8 +27,10 @@ class Fault(msgspec.Struct, frozen=True):
     """A part, what happens to it, and for how long.
 
     `kill`, `term` and `stop` are signals; `down` is a kill after which it stays away; `cut`,
-    `refuse`, `freeze`, `forget`, `delay` and `trickle` happen to the way that the part dials;
-    `files`, `disk` and `memory` are limits.
+    `refuse`, `freeze`, `forget`, `lose`, `delay` and `trickle` happen to the way that the part
+    dials: with `lose`, all that is sent for so long is lost with the connection in the end.
+    `files`, `disk` and `memory` are limits. `tear` lets the first word about a request through,
+    and then its machine dies.
     """
 
     part: str
@@ -49,6 +51,7 @@ FAULTS: Final = (
     Fault("edge", "refuse", 3),
     Fault("edge", "freeze", 6),
     Fault("edge", "forget"),
+    Fault("edge", "lose", 1),
     Fault("edge", "delay", 5),
     Fault("edge", "trickle", 5),
     Fault("edge", "files", 4),
@@ -64,6 +67,7 @@ FAULTS: Final = (
     Fault("ssh", "freeze", 8),
     Fault("ssh", "freeze", 20),
     Fault("ssh", "forget"),
+    Fault("ssh", "lose", 1),
     Fault("ssh", "delay", 5),
     Fault("ssh", "trickle", 6),
     Fault("gate", "kill"),
@@ -80,10 +84,12 @@ FAULTS: Final = (
     Fault("hub", "cut"),
     Fault("hub", "freeze", 6),
     Fault("hub", "forget"),
+    Fault("hub", "lose", 1),
     Fault("hub", "files", 4),
     Fault("hub", "memory"),
     Fault("hub", "disk", 4),
     Fault("worker", "kill"),
+    Fault("worker", "tear"),
     Fault("worker", "down", 20),
     Fault("worker", "term"),
     Fault("worker", "stop", 4),
@@ -93,6 +99,7 @@ FAULTS: Final = (
     Fault("worker", "freeze", 6),
     Fault("worker", "freeze", 22),
     Fault("worker", "forget"),
+    Fault("worker", "lose", 1),
     Fault("worker", "delay", 5),
     Fault("worker", "trickle", 5),
     Fault("worker", "files", 4),
@@ -118,17 +125,22 @@ class Blow(msgspec.Struct):
         return {"worker": self.worker, "ssh": "sshd"}.get(self.fault.part, self.fault.part)
 
     @property
-    def kills_edge(self) -> bool:
-        """Whether clients may lose their connections."""
-        return self.fault.part == "edge" and self.fault.kind in {"kill", "term"}
+    def edge(self) -> Edge:
+        """What becomes of the edge, and so of its clients' connections."""
+        if self.fault.part != "edge":
+            return Edge.UP
+        return {"kill": Edge.KILLED, "term": Edge.STOPPED}.get(self.fault.kind, Edge.UP)
 
     async def strike(self, site: Site) -> list[Client]:
         """Begin. What a flood has asked comes back, for it must end well too."""
         match self.fault.kind:
             case "kill" | "term" | "stop" | "down":
                 self._signal(site)
-            case "cut" | "refuse" | "freeze" | "forget" | "delay" | "trickle":
+            case "cut" | "refuse" | "freeze" | "forget" | "lose" | "delay" | "trickle":
                 self._hit_way(site)
+            case "tear":
+                self._way(site).tear(first_word)
+                _kill(site.parts[self.part].pid, signal.SIGKILL)
             case "files":
                 site.parts[self.part].limit_files(0)
             case "disk":
@@ -147,6 +159,9 @@ class Blow(msgspec.Struct):
             case "down":
                 site.parts[self.part].let_up()
             case "refuse" | "freeze" | "delay" | "trickle":
+                self._way(site).heal()
+            case "lose":
+                self._way(site).cut()
                 self._way(site).heal()
             case "files":
                 site.parts[self.part].limit_files(None)
@@ -189,6 +204,8 @@ class Blow(msgspec.Struct):
                 way.freeze()
             case "forget":
                 way.forget()
+            case "lose":
+                way.hold(up=True, down=True)
             case "delay":
                 way.slow(delay=DELAY)
             case "trickle":
@@ -196,6 +213,22 @@ class Blow(msgspec.Struct):
 
     def _way(self, site: Site) -> Proxy:
         return site.way({"ssh": "bridge"}.get(self.fault.part, self.part))
+
+
+def first_word(held: bytes) -> int:
+    """Where the first message about a request ends, among what a worker sends to its server."""
+    at = 0
+    while (end := held.find(b"\r\n", at)) >= 0:
+        verb, _, rest = held[at:end].partition(b" ")
+        after = end + 2
+        if verb.upper() in {b"PUB", b"HPUB"}:
+            after += int(rest.rpartition(b" ")[2]) + 2
+            if after > len(held):
+                break
+            if rest.startswith((b"hr.res.", b"$JS.ACK.")):
+                return after
+        at = after
+    return at
 
 
 def _kill(pid: int, number: signal.Signals) -> None:
@@ -223,4 +256,3 @@ def choices(seed: int, workers: list[str], faults: tuple[Fault, ...] = FAULTS) -
     while True:
         fault = chance.choice(by_part[chance.choice(parts)])
         yield Blow(fault, chance.choice(workers))
-

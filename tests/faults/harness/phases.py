@@ -51,33 +51,36 @@ class Moment:
             way.release()
 
 
-async def reach(site: Site, http: aiohttp.ClientSession, phase: Phase) -> Moment:
-    """Ask, and return when the phase is reached. Raises AssertionError where it is not."""
+async def reach(
+    site: Site, http: aiohttp.ClientSession, phase: Phase, tokens: int = TOKENS
+) -> Moment:
+    """Ask for answers of so many tokens (the last frame needs few), and return when the phase is
+    reached. Raises AssertionError where it is not."""
     match phase:
         case Phase.ACCEPTED:
-            return await _accepted(site, http)
+            return await _accepted(site, http, tokens)
         case Phase.QUEUED:
-            return await _queued(site, http)
+            return await _queued(site, http, tokens)
         case Phase.DELIVERED:
-            return await _delivered(site, http)
+            return await _delivered(site, http, tokens)
         case Phase.BEFORE_FIRST:
-            return await _before_first(site, http)
+            return await _before_first(site, http, tokens)
         case Phase.MID_STREAM:
-            return await _mid_stream(site, http)
+            return await _mid_stream(site, http, tokens)
         case Phase.LAST:
             return await _last(site, http)
 
 
-async def _accepted(site: Site, http: aiohttp.ClientSession) -> Moment:
+async def _accepted(site: Site, http: aiohttp.ClientSession, tokens: int) -> Moment:
     way = site.way("edge")
     way.hold()
-    clients = ask(site, http, FEW)
+    clients = ask(site, http, FEW, tokens)
     await until(lambda: _live(site, FEW), REACH_SECONDS, "the edge has all requests")
     return Moment(clients, [way])
 
 
-async def _queued(site: Site, http: aiohttp.ClientSession) -> Moment:
-    clients = ask(site, http, _all_slots(site) + FEW)
+async def _queued(site: Site, http: aiohttp.ClientSession, tokens: int) -> Moment:
+    clients = ask(site, http, _all_slots(site) + FEW, tokens)
 
     async def waiting() -> bool:
         found = await site.queue()
@@ -87,14 +90,14 @@ async def _queued(site: Site, http: aiohttp.ClientSession) -> Moment:
     return Moment(clients, [])
 
 
-async def _delivered(site: Site, http: aiohttp.ClientSession) -> Moment:
+async def _delivered(site: Site, http: aiohttp.ClientSession, tokens: int) -> Moment:
     """One request for each worker, taken by the pulls that wait at the hub."""
     clients: list[Client] = []
     ways = [site.way(worker) for worker in site.workers]
     for _ in range(TRIES):
         for way in ways:
             way.hold()
-        clients += ask(site, http, len(ways))
+        clients += ask(site, http, len(ways), tokens)
         try:
             await until(lambda: _given_out(site, len(ways)), PULL_SECONDS, "delivered")
         except AssertionError:  # the pulls had run out just then
@@ -107,9 +110,9 @@ async def _delivered(site: Site, http: aiohttp.ClientSession) -> Moment:
     raise AssertionError(f"not delivered in {TRIES} tries")
 
 
-async def _before_first(site: Site, http: aiohttp.ClientSession) -> Moment:
+async def _before_first(site: Site, http: aiohttp.ClientSession, tokens: int) -> Moment:
     """Every slot taken: who has one at the worker and none at the engine waits there."""
-    clients = ask(site, http, _all_slots(site))
+    clients = ask(site, http, _all_slots(site), tokens)
 
     async def waiting() -> bool:
         return await site.workers_metric("headrace_worker_running") == len(clients)
@@ -119,8 +122,8 @@ async def _before_first(site: Site, http: aiohttp.ClientSession) -> Moment:
     return Moment(clients, [])
 
 
-async def _mid_stream(site: Site, http: aiohttp.ClientSession) -> Moment:
-    clients = ask(site, http, FEW)
+async def _mid_stream(site: Site, http: aiohttp.ClientSession, tokens: int) -> Moment:
+    clients = ask(site, http, FEW, tokens)
     await until(lambda: _begun(clients), REACH_SECONDS, "all streams have begun")
     # Nothing is acknowledged before its end: the backlog is what the queue says.
     found = await site.queue()
@@ -145,7 +148,7 @@ async def _last(site: Site, http: aiohttp.ClientSession) -> Moment:
     return Moment(clients, ways)
 
 
-def ask(site: Site, http: aiohttp.ClientSession, count: int, tokens: int = TOKENS) -> list[Client]:
+def ask(site: Site, http: aiohttp.ClientSession, count: int, tokens: int) -> list[Client]:
     """So many streams, of both endpoints, some of which tell their usage."""
     clients = [
         Client(Asked(f"cell {number}", tokens, chat=number % 3 > 0, usage=number % 2 > 0))

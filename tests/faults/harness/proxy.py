@@ -69,7 +69,7 @@ class Proxy:
         self.links: set[Link] = set()
         self._refusing = False
         self._frozen = (False, False)
-        self._holding = False
+        self._holding = (False, False)
         self._delay = 0.0
         self._rate = 0.0
         self._server: asyncio.Server | None = None
@@ -107,7 +107,7 @@ class Proxy:
             self._set(link)
 
     def forget(self) -> None:
-        """As a firewall that was restarted: what is open now is dead for good, new ones are well."""
+        """As a firewall that was restarted: what is open is dead for good, what is new is well."""
         for link in self.links:
             link.forgotten = True
             self._set(link)
@@ -120,22 +120,22 @@ class Proxy:
         """Be well again. What was held comes now."""
         self._refusing = False
         self._frozen = (False, False)
-        self._holding = False
+        self._holding = (False, False)
         self._delay = self._rate = 0.0
         for link in self.links:
             self._set(link)
 
     # --- moments
 
-    def hold(self) -> None:
-        """Read what goes up and keep it back, so that one can say what has come through."""
-        self._holding = True
+    def hold(self, *, up: bool = True, down: bool = False) -> None:
+        """Read what goes by and keep it back, so that one can say what has come through."""
+        self._holding = up, down
         for link in self.links:
             self._set(link)
 
     def release(self) -> None:
         """Let what is held come through, and all that follows."""
-        self._holding = False
+        self._holding = (False, False)
         for link in self.links:
             self._set(link)
 
@@ -207,12 +207,13 @@ class Proxy:
                 await asyncio.sleep(piece / self._rate)
 
     def _set(self, link: Link) -> None:
-        for direction, frozen in zip((link.up, link.down), self._frozen, strict=True):
+        directions = zip((link.up, link.down), self._frozen, self._holding, strict=True)
+        for direction, frozen, holding in directions:
             if frozen or link.forgotten:
                 direction.flows.clear()
             else:
                 direction.flows.set()
-        if self._holding and link.up.held is None:
-            link.up.held = []
-        elif not self._holding:
-            link.up.release()
+            if not holding:
+                direction.release()
+            elif direction.held is None:
+                direction.held = []

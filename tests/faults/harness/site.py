@@ -9,9 +9,7 @@ themselves. Where an installation lies, what it may hold and how fast its engine
 import asyncio
 import contextlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -41,6 +39,8 @@ MODEL: Final = "sim"
 CLUSTER: Final = "alpha"
 POLL_SECONDS: Final = 0.02
 STOP_SECONDS: Final = 8.0
+DRAIN_SECONDS: Final = 3.0
+"""Of the edge."""
 BROKEN: Final = "HEADRACE_TEST_BROKEN"
 
 
@@ -52,7 +52,7 @@ class Plan(msgspec.Struct, frozen=True):
     engine_slots: int = 6
     """Fewer than the worker's: who comes last waits at the engine, before its first token."""
     delay_ms: float = 40.0
-    deadline_seconds: float = 90.0
+    deadline_seconds: float = 120.0
     silence_seconds: float = 15.0
     """After it the edge takes a silent worker for lost."""
     queue_bytes: int = 16 << 20
@@ -240,10 +240,8 @@ class Site:
         hub_conf = web / "hub.conf"
         link = f"127.0.0.1:{ports['link']}"
         assert link in hub_conf.read_text()
-        write_private(
-            hub_conf, hub_conf.read_text().replace(link, f"127.0.0.1:{ports['to-link']}")
-        )
-        engine = {
+        write_private(hub_conf, hub_conf.read_text().replace(link, f"127.0.0.1:{ports['to-link']}"))
+        engine: dict[str, str | float | tuple[str, ...]] = {
             "kind": "command",
             "command": (
                 sys.executable, "-m", "loadtests.simengine", "--uds", "{socket}",
@@ -256,9 +254,7 @@ class Site:
             "stop_seconds": 2.0,
         }  # fmt: skip
         env = {"PYTHONPATH": pythonpath()}
-        write_private(
-            own / "worker.toml", daemon_conf.worker(cluster, Model(MODEL), engine, env)
-        )
+        write_private(own / "worker.toml", daemon_conf.worker(cluster, Model(MODEL), engine, env))
         sshd = ssh_server.prepare(self.run, done.authorized_keys[CLUSTER], ports["sshd"])
         nats = str(nats_server())
         self._add("hub", [nats, "-c", str(hub_conf)])
@@ -277,7 +273,7 @@ class Site:
             "WORKER_SILENCE_SECONDS": self.plan.silence_seconds,
             "HOLD_SECONDS": 0.5,
             "COMMENT_SECONDS": 1,
-            "DRAIN_SECONDS": 3,
+            "DRAIN_SECONDS": DRAIN_SECONDS,
         }
         env = {f"HEADRACE_EDGE__{key}": str(value) for key, value in options.items()}
         self._add("edge", self._daemon("edge", web / "edge.toml"), **env)

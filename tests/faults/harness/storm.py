@@ -13,8 +13,8 @@ import msgspec
 from tests.faults.harness import cell
 from tests.faults.harness.clients import Client, any_request, session
 from tests.faults.harness.faults import Blow, choices
-from tests.faults.harness.site import MODEL, Site
-from tests.faults.harness.verdict import Kind, Verdict, judge
+from tests.faults.harness.site import DRAIN_SECONDS, MODEL, Site
+from tests.faults.harness.verdict import Edge, Kind, Verdict, judge
 
 AGAIN_SECONDS = 0.5
 """Who was refused comes back after so long."""
@@ -55,10 +55,31 @@ class Storm(msgspec.Struct):
             self.bad.append(f"{what}: {verdict.kind}: {verdict.detail}")
 
 
+class Deaths:
+    """When the edge went down, and how."""
+
+    def __init__(self) -> None:
+        self._times: list[tuple[float, Edge]] = []
+
+    def note(self, edge: Edge) -> None:
+        """It goes down now, unless it is `UP`."""
+        if edge is not Edge.UP:
+            self._times.append((time.monotonic(), edge))
+
+    def between(self, begin: float, end: float) -> Edge:
+        """The worst that happened to it. What was asked during a drain still meets its end."""
+        found = {
+            edge
+            for at, edge in self._times
+            if begin - (DRAIN_SECONDS if edge is Edge.STOPPED else 0.0) <= at <= end
+        }
+        return next((each for each in (Edge.KILLED, Edge.STOPPED) if each in found), Edge.UP)
+
+
 async def run(site: Site, storm: Storm, say: Callable[[str], None]) -> None:
     """Send all requests through. The site has its faults behind it afterwards."""
     begun = time.monotonic()
-    deaths: list[float] = []
+    deaths = Deaths()
     faults = asyncio.create_task(_strike(site, storm, deaths, say))
     async with session(site.key, site.plan.deadline_seconds + cell.SLACK_SECONDS) as http:
         streams = [_stream(site, storm, http, number, deaths) for number in range(storm.streams)]
@@ -75,7 +96,7 @@ async def run(site: Site, storm: Storm, say: Callable[[str], None]) -> None:
 
 
 async def _stream(
-    site: Site, storm: Storm, http: aiohttp.ClientSession, number: int, deaths: list[float]
+    site: Site, storm: Storm, http: aiohttp.ClientSession, number: int, deaths: Deaths
 ) -> None:
     """One client after the other."""
     chance = random.Random(f"{storm.seed} {number}")
@@ -88,16 +109,14 @@ async def _stream(
         if client.seen.refused:
             await asyncio.sleep(AGAIN_SECONDS)
             continue
-        died = any(client.begun <= each <= client.ended for each in deaths)
-        verdict = judge(client.asked, client.seen, edge_died=died)
+        edge = deaths.between(client.begun, client.ended)
+        verdict = judge(client.asked, client.seen, edge=edge)
         storm.note(verdict, name, client.seen.seconds)
         if verdict.kind is not Kind.UNBROKEN:
             await asyncio.sleep(AGAIN_SECONDS)
 
 
-async def _strike(
-    site: Site, storm: Storm, deaths: list[float], say: Callable[[str], None]
-) -> None:
+async def _strike(site: Site, storm: Storm, deaths: Deaths, say: Callable[[str], None]) -> None:
     chance = random.Random(storm.seed)
     blows = choices(storm.seed, site.workers)
     while True:
@@ -111,16 +130,13 @@ async def _strike(
         say(f"{storm.judged} requests, {len(storm.bad)} bad; {blow.fault.name}")
 
 
-async def _one(site: Site, storm: Storm, blow: Blow, deaths: list[float]) -> None:
-    if blow.kills_edge:
-        deaths.append(time.monotonic())
+async def _one(site: Site, storm: Storm, blow: Blow, deaths: Deaths) -> None:
+    deaths.note(blow.edge)
     try:
         extra = await blow.strike(site)
         await asyncio.sleep(blow.fault.seconds)
     finally:
         blow.mend(site)
-    if blow.kills_edge:  # SIGTERM: connections break when the drain is over
-        deaths.append(time.monotonic())
     for client in extra:
         if not client.seen.refused:
             verdict = judge(client.asked, client.seen)

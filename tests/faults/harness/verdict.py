@@ -70,6 +70,8 @@ class Kind(StrEnum):
     """Its connection broke because its edge did: the one exception."""
     LOST = "lost"
     """No end by its time."""
+    HUNG = "hung"
+    """Its deadline alone has ended it, long after every fault was over."""
     MISSING = "tokens lost"
     DOUBLED = "tokens doubled"
     REORDERED = "tokens reordered"
@@ -78,6 +80,15 @@ class Kind(StrEnum):
 
 
 GOOD: Final = frozenset({Kind.UNBROKEN, Kind.TYPED, Kind.EDGE})
+
+
+class Edge(StrEnum):
+    """What happened to the edge of a request meanwhile."""
+
+    UP = "up"
+    STOPPED = "stopped"
+    """It was asked to end: who has a status has a right to an end as well."""
+    KILLED = "killed"
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -92,15 +103,15 @@ class Verdict(msgspec.Struct, frozen=True):
         return self.kind in GOOD
 
 
-def judge(asked: Asked, seen: Seen, *, edge_died: bool = False) -> Verdict:
-    """What became of it. `edge_died`: its edge was killed meanwhile."""
+def judge(asked: Asked, seen: Seen, *, edge: Edge = Edge.UP) -> Verdict:
+    """What became of it."""
     words, must = seen.text.split(" ") if seen.text else [], asked.text.split(" ")
     if words != must[: len(words)]:
         return _misread(words, must)
     if seen.error:
         return _typed(seen)
     if not seen.done:
-        if edge_died and seen.broken:
+        if seen.broken and (edge is Edge.KILLED or (edge is Edge.STOPPED and not seen.status)):
             return Verdict(Kind.EDGE, seen.broken)
         return Verdict(Kind.LOST, f"{seen.broken} after {seen.seconds:.1f} s, {len(words)} tokens")
     if len(words) < len(must):
@@ -114,6 +125,8 @@ def _typed(seen: Seen) -> Verdict:
         return Verdict(Kind.WRONG, f"error {seen.error!r} is none of ours")
     if seen.done:
         return Verdict(Kind.WRONG, f"{seen.error} and an end")
+    if seen.error == Code.DEADLINE_EXCEEDED:
+        return Verdict(Kind.HUNG, f"ended by its deadline after {seen.seconds:.0f} s")
     return Verdict(Kind.TYPED, seen.error)
 
 

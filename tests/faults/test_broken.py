@@ -1,0 +1,36 @@
+"""Builds with a mistake in them: the harness must find it, or it would prove nothing."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.harness import cell
+from tests.faults.harness.faults import Blow, Fault
+from tests.faults.harness.phases import Phase
+from tests.faults.harness.site import Plan, running
+from tests.faults.harness.verdict import Kind
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openssh, pytest.mark.timeout(120)]
+
+
+def plan(mistake: str) -> Plan:
+    return Plan(silence_seconds=6.0, deadline_seconds=30.0, broken=mistake)
+
+
+async def test_a_worker_that_acknowledges_before_the_end(tmp_path: Path, guard_module: Any) -> None:
+    async with running(tmp_path, plan("acknowledge-early")) as site:
+        # What it had taken when it died is nobody's: not even the edge can know.
+        blow = Blow(Fault("worker", "tear"), site.workers[0])
+        assert (await cell.run(site, blow, Phase.DELIVERED)).bad
+        with pytest.raises(AssertionError, match="streams and 0 messages"):
+            await cell.run(site, Blow(Fault("worker", "kill"), site.workers[0]), Phase.MID_STREAM)
+
+
+async def test_an_edge_that_ignores_the_numbers_of_frames(
+    tmp_path: Path, guard_module: Any
+) -> None:
+    async with running(tmp_path, plan("ignore-numbers")) as site:
+        blow = Blow(Fault("worker", "lose", 0.5), site.workers[0])
+        result = await cell.run(site, blow, Phase.MID_STREAM)
+        assert Kind.MISSING in {each.kind for each in result.bad}
