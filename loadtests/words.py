@@ -79,7 +79,12 @@ def indices(prompt: Prompt, count: int) -> bytes:
 
 def token_ids(picked: bytes) -> list[int]:
     """The token ids of what `indices` gave."""
-    return [_WORD_IDS + index for index in picked]
+    return [token_id(index) for index in picked]
+
+
+def token_id(index: int) -> int:
+    """The id of a word, from 512 to 767."""
+    return _WORD_IDS + index
 
 
 def text_of(picked: bytes, sent: int = 0) -> str:

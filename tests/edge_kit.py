@@ -205,6 +205,7 @@ class Job:
 
     def __init__(self, worker: "ScriptedWorker", message: Message) -> None:
         self.worker = worker
+        self.message = message
         self.request: Request = codec.decode_request(message.data)
         self.delivery = delivery_of(message.reply)
         self.attempt = self.request.attempt + self.delivery.delivered
@@ -217,8 +218,10 @@ class Job:
             await self.worker.bus.publish(self._subject, codec.encode(frame))
 
     def accepted(self) -> Frame:
-        """The first frame."""
-        return Accepted(self.attempt, 0, self.worker.id, "north")
+        """The first frame: it goes on after what the client has, if the request says so."""
+        partial = self.request.partial
+        after = partial.after if partial is not None else 0
+        return Accepted(self.attempt, 0, self.worker.id, "north", after)
 
     def head(self, status: int = 200) -> Frame:
         """The second."""

@@ -1,13 +1,13 @@
 """A streamed answer as bytes: server-sent events in HTTP chunks, made from pieces cut beforehand.
 
 What is the same in all events of a request is rendered once per request, so that a token costs the
-joining of three byte strings.
+joining of a few byte strings.
 """
 
 from typing import Any, Final
 
 from loadtests.sim.bodies import Task, encode
-from loadtests.words import WORDS, indices, token_ids
+from loadtests.words import WORDS, indices, token_id, token_ids
 
 HEAD: Final = (
     b"HTTP/1.1 200 OK\r\nserver: sim\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
@@ -19,6 +19,7 @@ _WORDS: Final = [b" " + word for word in _FIRST_WORDS]
 _LENGTHS: Final = sorted({len(word) for word in _FIRST_WORDS + _WORDS})
 _HOLE: Final = "\0"
 _HOLE_JSON: Final = rb"\u0000"
+_ID: Final = b"%d" % token_id(0)
 
 
 class Events:
@@ -29,9 +30,11 @@ class Events:
         self._model = model
         self._picked = indices(task.prompt, task.count)
         self._made = 0
-        before, self._after = _chunk(self._event(_HOLE, None)).split(_HOLE_JSON)
+        # Of an id as long as each: all of them have three digits.
+        before, after = _chunk(self._event(_HOLE, 0)).split(_HOLE_JSON)
         _, _, before = before.partition(b"\r\n")
-        fixed = len(before) + len(self._after) - 2
+        fixed = len(before) + len(after) - 2
+        self._after = after.split(_ID)
         self._before = {size: b"%x\r\n%b" % (fixed + size, before) for size in _LENGTHS}
 
     @property
@@ -56,8 +59,11 @@ class Events:
         if self._made == self._task.count:
             return self._end(word.decode(), index)
         if self._task.ids:
-            return _chunk(self._event(word.decode(), index))
-        return self._before[len(word)] + word + self._after
+            if not n and not self._task.chat:  # with the ids of the prompt
+                return _chunk(self._event(word.decode(), index))
+            before, after = self._after
+            return b"%b%b%b%d%b" % (self._before[len(word)], word, before, token_id(index), after)
+        return self._before[len(word)] + word + self._after[0]
 
     def _end(self, word: str, index: int) -> bytes:
         parts = [_chunk(self._event(word, index, self._task.finish))]

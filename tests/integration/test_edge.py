@@ -11,11 +11,24 @@ import aiohttp
 import openai
 import pytest
 
-from headrace.protocol.control import Cancel, Resume
+from headrace.protocol.control import WINDOW_BYTES, Cancel, Credit, Resume
 from headrace.protocol.errors import Code
-from headrace.protocol.frames import Fail
+from headrace.protocol.frames import Accepted, Fail
+from headrace.protocol.names import LANES
 from headrace.protocol.state import WorkerPhase
-from tests.edge_kit import DONE, MODEL, Edge, Hub, ScriptedWorker, StartEdge, eventually, sse, whole
+from tests.edge_kit import (
+    DONE,
+    MODEL,
+    SLUG,
+    Edge,
+    Hub,
+    Job,
+    ScriptedWorker,
+    StartEdge,
+    eventually,
+    sse,
+    whole,
+)  # fmt: skip
 
 pytestmark = pytest.mark.anyio
 
@@ -319,42 +332,155 @@ async def test_a_failed_attempt_is_taken_over_while_nothing_was_seen(
     async with client(start_edge()) as api:
         asking = asyncio.create_task(api.chat.completions.create(**STREAM))
         job = await worker.take()
-        failed = Fail(job.attempt, 1, Code.ENGINE_FAILED, "The engine died.", retryable=True)
-        await job.send(job.accepted(), failed)
-        await worker.bus.publish(job._ack, b"-NAK")
+        await job.send(job.accepted(), died(job, 1))
+        await job.ack()
         again = await worker.take()
         assert again.request.id == job.request.id
-        assert again.attempt == job.attempt + 1
+        assert again.request.partial is None
+        assert again.attempt > job.attempt
         await again.answer(sse("second"), DONE)
-        assert [chunk.choices[0].delta.content async for chunk in await asking] == ["second"]
+        assert await texts(await asking) == ["second"]
 
 
-async def test_a_failure_after_the_first_token_is_an_error_event(
+async def test_a_stream_is_continued_by_another_worker(
     start_edge: StartEdge, worker: ScriptedWorker
 ) -> None:
     async with client(start_edge()) as api:
+        job, stream = await begun(api, worker)
+        await job.send(died(job, 3))
+        await job.ack()
+        again = await worker.take()
+        partial = again.request.partial
+        assert partial is not None
+        assert (partial.text, partial.after, partial.count) == ("a", len(sse("a")), 1)
+        # One that would begin anew is refused, whatever has made it do so.
+        await again.send(Accepted(again.attempt, 0, worker.id, "north"), again.head())
+        assert await worker.controls.get() == Cancel(job.request.id, again.attempt)
+        await again.send(*again.chunks(sse("wrong")))
+        last = Job(worker, again.message)
+        last.attempt = again.attempt + 1
+        await last.answer(sse("b"), DONE)
+        assert await texts(stream) == ["b"]
+        assert await nothing_waits(worker)
+
+
+async def test_a_silent_worker_may_go_on_until_another_has_begun(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    """Its link was cut for a while. What was published meanwhile is taken out again."""
+    async with client(start_edge(worker_silence_seconds=1.0)) as api:
+        job, stream = await begun(api, worker)
+
+        async def published_anew() -> bool:
+            return await worker.waiting() == 1 and job.delivery.stream_seq < await newest(worker)
+
+        await eventually(published_anew)
+        await job.send(*job.chunks(sse("b"), DONE, first=3), job.end(5))
+        await job.ack()
+        assert await texts(stream) == ["b"]
+        assert await nothing_waits(worker)
+
+
+async def test_a_silent_worker_is_replaced_and_told_so(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    async with client(start_edge(worker_silence_seconds=1.0)) as api:
+        job, stream = await begun(api, worker)
+        again = await worker.take()
+        await again.send(again.accepted(), again.head())
+        await job.send(*job.chunks(sse("late"), first=3))
+        await again.send(*again.chunks(sse("b"), DONE), again.end(4))
+        await again.ack()
+        assert await texts(stream) == ["b"]
+
+        async def told() -> bool:
+            while not worker.controls.empty():
+                if worker.controls.get_nowait() == Cancel(job.request.id, job.attempt):
+                    return True
+            return False
+
+        await eventually(told)
+
+
+async def test_what_cannot_be_continued_without_a_seam_ends_with_a_typed_error(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    async with client(start_edge()) as api:
+        job, stream = await begun(api, worker, response_format={"type": "json_object"})
+        await job.send(died(job, 3))
+        with pytest.raises(openai.APIError, match="guided output") as caught:
+            await texts(stream)
+        assert caught.value.code == "not_continued"
+
+
+async def test_a_request_that_ends_workers_is_set_aside(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    edge = start_edge()
+    async with client(edge) as api:
+        asking = asyncio.create_task(api.chat.completions.create(**CHAT))
+        for _ in range(3):
+            job = await worker.take()
+            await job.send(job.accepted(), died(job, 1))
+            await job.ack()
+        with pytest.raises(openai.APIStatusError) as caught:
+            await asking
+        assert caught.value.code == "given_up"
+        assert await nothing_waits(worker)
+    assert "given_up" in edge.log()
+
+
+async def test_a_worker_may_send_on_as_the_client_reads(
+    start_edge: StartEdge, worker: ScriptedWorker
+) -> None:
+    part = sse("x" * 65_000)
+    async with client(start_edge()) as api:
         asking = asyncio.create_task(api.chat.completions.create(**STREAM))
         job = await worker.take()
-        await job.send(job.accepted(), job.head(), *job.chunks(sse("a")))
+        await job.send(job.accepted(), job.head(), *job.chunks(*[part] * 15))
         stream = await asking
-        assert (await anext(stream)).choices[0].delta.content == "a"
-        await job.send(Fail(job.attempt, 3, Code.ENGINE_FAILED, "The engine died.", True))
-        with pytest.raises(openai.APIError, match="The engine died"):
+        for _ in range(15):
             await anext(stream)
+        credit = await worker.controls.get()
+        assert isinstance(credit, Credit)
+        assert credit.attempt == job.attempt
+        assert WINDOW_BYTES * 3 // 2 <= credit.limit <= WINDOW_BYTES + 15 * len(part)
+        await job.send(*job.chunks(DONE, first=17), job.end(18))
+        assert await texts(stream) == []
 
 
-async def test_a_silent_worker_is_given_up(
-    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
-) -> None:
-    edge = start_edge(worker_silence_seconds=1.0)
-    asking = asyncio.create_task(post(http, edge, STREAM))
+async def begun(
+    api: openai.AsyncOpenAI, worker: ScriptedWorker, **more: Any
+) -> tuple[Job, openai.AsyncStream[Any]]:
+    """A stream whose client has been sent "a"."""
+    asking = asyncio.create_task(api.chat.completions.create(**STREAM, **more))
     job = await worker.take()
     await job.send(job.accepted(), job.head(), *job.chunks(sse("a")))
-    status, body, _ = await asking
-    assert status == 200
-    assert (
-        json.loads(body.splitlines()[-2].removeprefix(b"data: "))["error"]["code"] == "worker_lost"
-    )
+    stream = await asking
+    assert (await anext(stream)).choices[0].delta.content == "a"
+    return job, stream
+
+
+def died(job: Job, seq: int) -> Fail:
+    return Fail(job.attempt, seq, Code.ENGINE_FAILED, "The engine died.", retryable=True)
+
+
+async def texts(stream: Any) -> list[str]:
+    return [chunk.choices[0].delta.content async for chunk in stream]
+
+
+async def nothing_waits(worker: ScriptedWorker) -> bool:
+    async def empty() -> bool:
+        return await worker.waiting() == 0
+
+    await eventually(empty)
+    return True
+
+
+async def newest(worker: ScriptedWorker) -> int:
+    """The number of the newest message that waits to be given out, in the heaviest lane."""
+    info = await worker.jetstream.consumer_info(SLUG, LANES[0])
+    return info.delivered.stream_seq + info.num_pending
 
 
 async def test_a_full_queue_says_when_to_come_again(

@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.edge.answer import MAX_LOSSES, Answer, Phase, Step
+from headrace.edge.transcript import Transcript
+from headrace.protocol.control import WINDOW_BYTES
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame, Head, Timings, Usage
 
@@ -70,24 +72,71 @@ def test_a_gap_asks_for_what_is_missing() -> None:
 
 
 def test_frames_of_a_lost_attempt_are_dropped_once_another_has_begun() -> None:
-    first, second = attempt(1, [b"x", b"y"]), attempt(2, TOKENS)
+    """A whole answer, of which the client has seen nothing."""
+    first, second = attempt(1, [b"x", b"y"]), attempt(17, TOKENS)
     answer = Answer(LIMIT)
-    feed(answer, first[:3])  # the client has seen nothing yet: `visible` is the shell's to set
+    feed(answer, first[:3])
     feed(answer, second[:4])
-    feed(answer, first[3:])
+    assert feed(answer, first[3:]) == [Step.STALE, Step.NOTHING]
     feed(answer, second[4:])
     assert answer.take() == b"".join(TOKENS)
-    assert answer.worker == "worker0000000002"
+    assert answer.worker == "worker0000000017"
     assert answer.losses == 1
 
 
-def test_another_attempt_never_makes_a_seam_in_what_the_client_has_seen() -> None:
-    answer = Answer(LIMIT)
+def test_a_stream_goes_on_exactly_where_it_stands() -> None:
+    answer = Answer(LIMIT, Transcript())
     feed(answer, attempt(1, TOKENS)[:4])
-    answer.visible = True
-    assert answer.on_frame(attempt(2, TOKENS)[0]) is Step.REFUSE
-    assert answer.error is not None
-    assert answer.error.code is Code.WORKER_LOST
+    answer.lose(Code.WORKER_LOST)
+    sent = len(b"".join(TOKENS[:2]))
+    assert answer.after == sent
+    for wrong in (0, sent - 1, sent + 1):
+        assert answer.on_frame(Accepted(17, 0, "w" * 16, "north", wrong)) is Step.REFUSE
+    assert answer.on_frame(Accepted(33, 0, "v" * 16, "north", sent)) is Step.NOTHING
+    feed(answer, attempt(33, TOKENS[2:])[1:])
+    assert answer.phase is Phase.ENDED
+    assert answer.error is None
+    assert answer.take() == b"".join(TOKENS)
+
+
+def test_a_stream_that_runs_takes_no_second_attempt() -> None:
+    answer = Answer(LIMIT, Transcript())
+    feed(answer, attempt(1, TOKENS)[:4])
+    for after in (0, answer.after):
+        assert answer.on_frame(Accepted(2, 0, "w" * 16, "north", after)) is Step.REFUSE
+    feed(answer, attempt(1, TOKENS)[4:])
+    assert answer.take() == b"".join(TOKENS)
+
+
+def test_a_silent_attempt_that_is_heard_again_goes_on() -> None:
+    frames = attempt(1, TOKENS)
+    answer = Answer(LIMIT, Transcript())
+    feed(answer, frames[:4])
+    answer.lose(Code.WORKER_LOST, silent=True)
+    assert answer.phase is Phase.QUEUED
+    assert answer.on_frame(frames[6]) is Step.RESUME
+    assert answer.on_frame(frames[4]) is Step.REVIVED
+    assert (answer.phase, answer.losses) == (Phase.RUNNING, 0)
+    feed(answer, frames[5:])
+    assert answer.take() == b"".join(TOKENS)
+
+
+def test_a_silent_attempt_does_not_go_on_once_another_has_begun() -> None:
+    frames = attempt(1, TOKENS)
+    answer = Answer(LIMIT, Transcript())
+    feed(answer, frames[:4])
+    answer.lose(Code.WORKER_LOST, silent=True)
+    answer.on_frame(Accepted(17, 0, "v" * 16, "north", answer.after))
+    assert answer.on_frame(frames[4]) is Step.STALE
+    assert answer.worker_of(1) == "worker0000000001"
+    assert answer.take() == b"".join(TOKENS[:2])
+
+
+def test_frames_of_an_attempt_that_nobody_has_told_of_are_asked_for() -> None:
+    answer = Answer(LIMIT, Transcript())
+    assert answer.on_frame(attempt(1, TOKENS)[2]) is Step.UNKNOWN
+    feed(answer, attempt(1, TOKENS))
+    assert answer.take() == b"".join(TOKENS)
 
 
 def test_an_attempt_that_begins_after_the_end_is_refused() -> None:
@@ -98,24 +147,21 @@ def test_an_attempt_that_begins_after_the_end_is_refused() -> None:
     assert answer.error is None
 
 
-def test_a_retryable_failure_waits_for_another_worker_while_nothing_was_seen() -> None:
-    answer = Answer(LIMIT)
-    feed(answer, attempt(1, TOKENS)[:2])
-    assert answer.on_frame(Fail(1, 2, Code.ENGINE_FAILED, "died", retryable=True)) is Step.WAKE
+def test_a_retryable_failure_waits_for_another_worker() -> None:
+    answer = Answer(LIMIT, Transcript())
+    feed(answer, attempt(1, TOKENS)[:4])
+    assert answer.on_frame(Fail(1, 4, Code.ENGINE_FAILED, "died", retryable=True)) is Step.LOST
     assert answer.phase is Phase.QUEUED
     assert answer.error is None
-    feed(answer, attempt(2, TOKENS))
-    assert answer.take() == b"".join(TOKENS)
+    assert answer.on_frame(attempt(1, TOKENS)[4]) is Step.NOTHING, "it has said that it is over"
 
 
-def test_a_retryable_failure_ends_an_answer_that_was_seen() -> None:
-    answer = Answer(LIMIT)
+def test_a_failure_that_no_other_worker_could_mend_ends_the_answer() -> None:
+    answer = Answer(LIMIT, Transcript())
     feed(answer, attempt(1, TOKENS)[:4])
-    answer.visible = True
-    answer.on_frame(Fail(1, 4, Code.ENGINE_FAILED, "died", retryable=True))
-    assert answer.phase is Phase.ENDED
+    assert answer.on_frame(Fail(1, 4, Code.NOT_CONTINUED, "no", retryable=False)) is Step.WAKE
     assert answer.error is not None
-    assert answer.error.code is Code.ENGINE_FAILED
+    assert answer.error.code is Code.NOT_CONTINUED
 
 
 def test_a_request_that_loses_worker_after_worker_is_given_up() -> None:
@@ -123,21 +169,38 @@ def test_a_request_that_loses_worker_after_worker_is_given_up() -> None:
     for number in range(1, MAX_LOSSES + 1):
         assert answer.phase is Phase.QUEUED
         feed(answer, attempt(number, TOKENS)[:2])
-        answer.lose(Code.WORKER_LOST, "lost")
+        answer.lose(Code.WORKER_LOST)
     assert answer.phase is Phase.ENDED
     assert answer.error is not None
+    assert answer.error.code is Code.GIVEN_UP
 
 
-@pytest.mark.parametrize("visible", [False, True])
-def test_what_waits_for_a_slow_reader_is_bounded(visible: bool) -> None:
-    answer = Answer(max_buffered=100)
-    frames = attempt(1, [b"x" * 60, b"y" * 60, b"z"])
-    feed(answer, frames[:3])
-    answer.visible = visible
-    feed(answer, frames[3:])
+def test_a_worker_that_had_to_go_is_not_the_requests_fault() -> None:
+    answer = Answer(LIMIT)
+    for number in range(1, 3 * MAX_LOSSES):
+        feed(answer, attempt(number, TOKENS)[:2])
+        answer.on_frame(Fail(number, 2, Code.WORKER_DRAINED, "walltime", retryable=True))
+        assert answer.phase is Phase.QUEUED
+
+
+def test_what_a_worker_may_send_grows_with_what_the_client_takes() -> None:
+    answer = Answer(LIMIT, Transcript())
+    feed(answer, attempt(1, TOKENS)[:4])
+    assert answer.credit == WINDOW_BYTES
+    taken = len(answer.take())
+    assert answer.credit == WINDOW_BYTES + taken
+    answer.lose(Code.WORKER_LOST)
+    answer.on_frame(Accepted(17, 0, "v" * 16, "north", taken))
+    assert answer.credit == WINDOW_BYTES, "each attempt counts its own"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_waits_for_a_slow_reader_is_bounded(stream: bool) -> None:
+    answer = Answer(100, Transcript() if stream else None)
+    feed(answer, attempt(1, [b"x" * 60, b"y" * 60, b"z"]))
     assert answer.take() == b""
     assert answer.error is not None
-    assert answer.error.code is (Code.SLOW_READER if visible else Code.RESPONSE_TOO_LARGE)
+    assert answer.error.code is (Code.SLOW_READER if stream else Code.RESPONSE_TOO_LARGE)
 
 
 def test_the_first_failure_counts() -> None:
@@ -150,6 +213,6 @@ def test_the_first_failure_counts() -> None:
 
 def test_frames_before_any_worker_was_accepted_change_nothing() -> None:
     answer = Answer(LIMIT)
-    assert feed(answer, attempt(1, TOKENS)[1:]) == [Step.NOTHING] * (len(TOKENS) + 2)
+    assert feed(answer, attempt(1, TOKENS)[1:]) == [Step.UNKNOWN] * (len(TOKENS) + 2)
     assert answer.phase is Phase.QUEUED
     assert answer.take() == b""

@@ -5,14 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace.edge.answer import Phase
 from headrace.edge.live import LiveRequest, LiveTable
 from headrace.edge.options import EdgeOptions
 from headrace.edge.patience import DEFAULT, FAIL, HOLD, Keepalive, Patience
 from headrace.edge.watch import QUIET_SECONDS, REDELIVERY_SECONDS, Due, due
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
-from headrace.protocol.frames import Accepted, Head
+from headrace.protocol.frames import Accepted, Chunk, Head
 from headrace.protocol.names import RequestId, Slug
 from headrace.protocol.plan import ModelPhase
 
@@ -88,14 +87,32 @@ def test_a_worker_is_lost_when_neither_frames_nor_heartbeats_come() -> None:
     assert Due.LOST not in due(live, 1015.5, 0.0, OPTIONS)
 
 
-def test_a_lost_request_is_published_again_if_the_queue_does_not_give_it_out() -> None:
-    live = running()
-    live.answer.lose(Code.WORKER_LOST, "lost")
-    assert live.answer.phase is Phase.QUEUED
+def test_a_message_that_was_given_out_and_never_heard_of_again_is_published_anew() -> None:
+    live = request()
     live.commented = 1030.0
-    live.lost_at = 1020.0
+    assert due(live, 1020 + REDELIVERY_SECONDS + 1, 0.0, OPTIONS) is Due.RELEASE | Due.COMMENT
+    live.held = False
+    live.delivered_at = 1020.0
     assert due(live, 1020 + REDELIVERY_SECONDS - 1, 0.0, OPTIONS) is Due.NOTHING
     assert due(live, 1020 + REDELIVERY_SECONDS + 1, 0.0, OPTIONS) is Due.REPUBLISH
+
+
+def test_a_silent_worker_is_asked_until_another_one_begins() -> None:
+    live = running()
+    live.answer.lose(Code.WORKER_LOST, silent=True)
+    live.commented = 1010.0
+    assert due(live, 1010, 0.0, OPTIONS) is Due.RESUME
+    live.answer.lose(Code.WORKER_LOST)  # it says itself that it is over
+    assert due(live, 1010, 0.0, OPTIONS) is Due.NOTHING
+
+
+def test_a_client_that_does_not_read_is_cut_off() -> None:
+    live = running()
+    live.heard = live.commented = live.taken_at = 1010.0
+    live.answer.on_frame(Chunk(1, 1, b"x"))
+    assert due(live, 1012, 1012, OPTIONS) is Due.NOTHING
+    live.taken_at = 1012 - OPTIONS.slow_reader_seconds - 1
+    assert due(live, 1012, 1012, OPTIONS) is Due.SLOW
 
 
 COLD, FAILED = ModelPhase.COLD, ModelPhase.FAILED

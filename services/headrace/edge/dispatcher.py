@@ -6,13 +6,13 @@ time (deadlines, comments, lost workers), so that a token costs no timer and no 
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from headrace.edge import patience
+from headrace.edge import continuation, patience
 from headrace.edge.announcements import Announcements
-from headrace.edge.answer import Phase, Step
+from headrace.edge.answer import MAX_LOSSES, Phase, Step
+from headrace.edge.cancels import Cancels
 from headrace.edge.live import LiveRequest, LiveTable
 from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.models import Model, Models
@@ -21,11 +21,11 @@ from headrace.edge.queues import Queues
 from headrace.edge.standing import Standing
 from headrace.edge.watch import ENDS, Due, due
 from headrace.protocol import codec, subjects
-from headrace.protocol.control import Cancel, Control, Resume
+from headrace.protocol.control import WINDOW_BYTES, Cancel, Control, Credit, Resume
 from headrace.protocol.errors import Code, HeadraceError
-from headrace.protocol.frames import Accepted, Frame
-from headrace.protocol.names import ProcessId, Slug
-from headrace.protocol.requests import VERSION, Request
+from headrace.protocol.frames import Accepted, Fail, Frame
+from headrace.protocol.names import LANES, ProcessId, Slug
+from headrace.protocol.requests import ATTEMPTS, VERSION, Request
 from headrace.runtime.bus import Bus, BusError, Message
 from headrace.runtime.jetstream import JetStream, JetStreamError
 from headrace.runtime.logging import Logger
@@ -34,9 +34,11 @@ SWEEP_SECONDS: Final = 0.5
 RESUME_SECONDS: Final = 0.5
 """At most so often one request asks for missing frames."""
 SETUP_RETRY_SECONDS: Final = 0.5
-DEPARTED: Final = 4096
-"""Requests remembered after their client left, so that a lost cancel is sent again."""
+STALE_SECONDS: Final = 0.5
+"""At most so often a worker is told that its attempt at one request is over."""
 FORGET_SECONDS: Final = 60.0
+
+_OUR_PART: Final = Due.LOST | Due.REPUBLISH | Due.SLOW | Due.RESUME
 
 CODES: Final = {
     Due.WAITED: Code.WAIT_EXCEEDED,
@@ -70,7 +72,7 @@ class Dispatcher:
         self.queues = Queues(self._jetstream, self.live)
         self._announcements = Announcements(models, self._jetstream, metrics=metrics, log=log)
         self._setup = asyncio.Event()
-        self._departed: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._cancels = Cancels()
         self._demanded: dict[Slug, float] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._time = asyncio.get_running_loop().time
@@ -107,10 +109,16 @@ class Dispatcher:
         if answer.phase is Phase.ENDED and answer.error is None:
             return  # the worker has acknowledged it
         if answer.worker:
-            self._remember(request.id, answer.worker)
-            self._spawn(self._control(answer.worker, Cancel(request.id)))
+            self._say(self._cancels.begin(request.id, answer.worker, self._time()))
         if request.seq:
             self._spawn(self._delete(request.seq))
+
+    def taken(self, request: LiveRequest) -> None:
+        """The client has taken something: its worker may send more, if it need know that by now."""
+        request.taken_at = self._time()
+        limit = request.answer.credit
+        if limit - request.credit >= WINDOW_BYTES // 2:
+            self._credit(request, limit)
 
     def fail_all(self, code: Code, message: str) -> None:
         """End every live request with an error."""
@@ -126,8 +134,12 @@ class Dispatcher:
     # --- to the queue -------------------------------------------------------------------------
 
     async def _publish(self, request: LiveRequest) -> None:
-        """Publish `request` as it stands; again with the same id is harmless."""
-        number = request.publishes
+        """Publish `request` as it stands; again with the same id is harmless.
+
+        Numbers of attempts are never used twice, though: a hub that was restarted counts anew.
+        """
+        number, first = request.publishes, ATTEMPTS * request.tries
+        request.tries += 1
         envelope = Request(
             version=VERSION,
             id=request.id,
@@ -137,9 +149,10 @@ class Dispatcher:
             stream=request.stream,
             body=request.body,
             deadline=request.wall_deadline,
-            attempt=request.answer.attempt,
+            attempt=first,
             tenant=request.tenant,
             trace=request.trace,
+            partial=request.partial,
         )
         data = codec.encode(envelope)
         message_id = f"{request.id}.{number}"
@@ -153,10 +166,16 @@ class Dispatcher:
                 if last or error.code is not Code.UNAVAILABLE:
                     raise
                 continue  # the acknowledgement may be what was lost: the same id is taken once
-            request.seq = ack.seq
-            if self.live.get(request.id) is None:
-                # The client left while the message was under way.
+            answer = request.answer
+            other = answer.phase is Phase.RUNNING and not first < answer.attempt < first + ATTEMPTS
+            if (
+                self.live.get(request.id) is None  # the client left while it was under way
+                or request.publishes != number  # there is a newer one
+                or (other and not ack.duplicate)  # an attempt that was given up goes on
+            ):
                 self._spawn(self._delete(ack.seq))
+            else:
+                request.seq = ack.seq
             return
 
     async def _publish_again(self, request: LiveRequest) -> None:
@@ -166,13 +185,31 @@ class Dispatcher:
             request.answer.fail(error.code, error.message, retry_after=error.retry_after)
             request.wake()
 
-    async def _republish(self, request: LiveRequest) -> None:
-        """A new message for a request whose old one is spent or gone."""
-        old, request.seq = request.seq, 0
+    def _republish(self, request: LiveRequest) -> None:
+        """A new message for a request whose old one is spent or gone, before those that wait."""
+        answer = request.answer
+        transcript = answer.transcript
+        if transcript is not None and answer.after:
+            why = transcript.why_not() or continuation.why_not(request.endpoint, request.body)
+            if why and transcript.begun:
+                answer.fail(
+                    Code.NOT_CONTINUED,
+                    f"The worker was lost, and a stream with {why} cannot be continued.",
+                )
+                request.wake()
+                return
+            request.partial = transcript.partial()
+        request.lane = LANES[0]
+        request.delivered_at = 0.0
         request.publishes += 1
+        self._withdraw(request)
+        self._spawn(self._publish_again(request))
+
+    def _withdraw(self, request: LiveRequest) -> None:
+        """Take its message out of the queue, wherever it is."""
+        old, request.seq = request.seq, 0
         if old:
-            await self._delete(old)
-        await self._publish_again(request)
+            self._spawn(self._delete(old))
 
     async def _delete(self, seq: int) -> None:
         # Where this fails it leaves the queue at its deadline by itself (per-message TTL).
@@ -229,14 +266,56 @@ class Dispatcher:
             request.wake()
         elif step is Step.RESUME:
             self._resume(request)
-        elif step is Step.REFUSE and isinstance(frame, Accepted):
-            self._spawn(self._control(frame.worker, Cancel(request.id)))
-            request.wake()
-        elif isinstance(frame, Accepted):
-            self._accepted(request)
+        elif step is Step.NOTHING:
+            if isinstance(frame, Accepted) and request.answer.attempt == frame.attempt:
+                self._accepted(request)
+        else:
+            self._on_turn(request, frame, step)
+
+    def _on_turn(self, request: LiveRequest, frame: Frame, step: Step) -> None:
+        """What does not happen in an undisturbed request."""
+        answer = request.answer
+        match step:
+            case Step.LOST:
+                self._lost(request, str(frame.code) if isinstance(frame, Fail) else "")
+            case Step.REVIVED:
+                self._metrics.revived.inc()
+                request.publishes += 1
+                self._withdraw(request)
+            case Step.UNKNOWN:
+                self._resume(request, Resume(request.id, self.edge, frame.attempt, 0))
+            case Step.REFUSE | Step.STALE:
+                worker = frame.worker if isinstance(frame, Accepted) else ""
+                if isinstance(frame, Accepted) or request.heard - request.stale >= STALE_SECONDS:
+                    request.stale = request.heard
+                    worker = worker or answer.worker_of(frame.attempt)
+                    self._say((worker, Cancel(request.id, frame.attempt)))
+            case _:
+                pass
+        request.wake()
+
+    def _lost(self, request: LiveRequest, reason: str) -> None:
+        """An attempt is over without an answer: another worker is to go on."""
+        answer = request.answer
+        self._log.warning(
+            "attempt_lost", request=request.id, worker=answer.worker, cluster=answer.cluster,
+            model=request.model, attempt=answer.attempt, reason=reason, count=answer.losses,
+        )  # fmt: skip
+        self._metrics.lost.labels(request.model, reason).inc()
+        if answer.phase is Phase.QUEUED:
+            self._republish(request)
+        elif answer.losses >= MAX_LOSSES:
+            # Set aside: it may be what ends workers. Its client is told, and the model lives on.
+            self._log.error(
+                "given_up", request=request.id, model=request.model, tenant=request.tenant,
+                reason=reason, count=answer.losses,
+            )  # fmt: skip
+            self._metrics.given_up.labels(request.model).inc()
+        request.wake()
 
     def _accepted(self, request: LiveRequest) -> None:
-        request.lost_at = 0.0
+        request.delivered_at = 0.0
+        request.credit = WINDOW_BYTES
         if not request.started:
             request.started = request.heard
         answer = request.answer
@@ -255,38 +334,37 @@ class Dispatcher:
 
     def _stray(self, id: str, frame: Frame) -> None:
         """A frame of a request that is over: its worker has not heard so, or not yet."""
-        if isinstance(frame, Accepted):
-            self._remember(id, frame.worker)
-        departed = self._departed.get(id)
-        if departed is None:
-            return
-        worker, told = departed
-        now = self._time()
-        if now - told >= RESUME_SECONDS:
-            self._departed[id] = (worker, now)
-            self._spawn(self._control(worker, Cancel(id)))
-
-    def _remember(self, id: str, worker: str) -> None:
-        self._departed[id] = (worker, 0.0)
-        if len(self._departed) > DEPARTED:
-            self._departed.popitem(last=False)
+        told = self._cancels.on_frame(id, frame, self._time())
+        if told is not None:
+            self._say(told)
 
     # --- to workers and scalers ---------------------------------------------------------------
 
-    def _resume(self, request: LiveRequest) -> None:
+    def _resume(self, request: LiveRequest, ask: Resume | None = None) -> None:
+        """Ask for what is missing; `ask` where that is of an attempt that we know nothing of."""
         now = self._time()
         answer = request.answer
         if now - request.resumed < RESUME_SECONDS:
             return
         request.resumed = now
         self._metrics.resumes.inc()
-        ask = Resume(request.id, self.edge, answer.attempt, answer.next_seq)
-        self._spawn(self._control(answer.worker, ask))
+        known = Resume(request.id, self.edge, answer.attempt, answer.next_seq)
+        self._say((answer.worker if ask is None else "", ask or known))
+
+    def _credit(self, request: LiveRequest, limit: int) -> None:
+        request.credit = limit
+        answer = request.answer
+        self._say((answer.worker, Credit(request.id, answer.attempt, limit)))
+
+    def _say(self, told: tuple[str, Control]) -> None:
+        """Tell a worker, or all where it is not known which."""
+        self._spawn(self._control(*told))
 
     async def _control(self, worker: str, control: Control) -> None:
         # Where this fails the sweep, or the next stray frame, tries again.
         with contextlib.suppress(BusError, ValueError):
-            await self._bus.publish(subjects.control(ProcessId(worker)), codec.encode(control))
+            to = subjects.control(ProcessId(worker)) if worker else subjects.CONTROL_ALL
+            await self._bus.publish(to, codec.encode(control))
 
     def wake_scaler(self, model: Slug, *, turned_away: bool = False) -> None:
         """Tell scalers that `model` is asked for; `turned_away`, by one who did not queue up."""
@@ -309,6 +387,8 @@ class Dispatcher:
             now = self._time()
             self._models.forget(now - FORGET_SECONDS)
             standings: dict[str, Standing | None] = {}
+            for told in self._cancels.due(now):
+                self._say(told)
             for request in self.live.all():
                 if request.model not in standings:
                     standings[request.model] = self._standing(request.model, now)
@@ -327,24 +407,31 @@ class Dispatcher:
         what = due(request, now, heard, self._options, phase)
         if what & ENDS:
             self._end(request, what, standing)
-        if Due.LOST in what:
-            self._log.warning(
-                "worker_lost", request=request.id, worker=answer.worker, model=request.model
-            )
-            answer.lose(Code.WORKER_LOST, "The worker that served this request was lost.")
-        if answer.phase is Phase.QUEUED and answer.losses and not request.lost_at:
-            request.lost_at = now
-        if Due.REPUBLISH in what:
-            request.lost_at = now
-            self._spawn(self._republish(request))
-        if Due.RESUME in what:
-            self._resume(request)
+        elif what & _OUR_PART:
+            self._attend(request, what)
         if Due.COMMENT in what:
             request.comment = True
         if Due.RELEASE in what:
             request.held = False
-        if what & (ENDS | Due.LOST | Due.COMMENT | Due.RELEASE):
+        if what & (ENDS | Due.COMMENT | Due.RELEASE):
             request.wake()
+
+    def _attend(self, request: LiveRequest, what: Due) -> None:
+        """See to what goes wrong between here and the worker, or the client."""
+        answer = request.answer
+        if Due.LOST in what:
+            answer.lose(Code.WORKER_LOST, silent=True)
+            self._lost(request, "silence")
+        if Due.REPUBLISH in what:
+            self._republish(request)
+        if Due.SLOW in what:
+            answer.fail(Code.SLOW_READER, "The client reads more slowly than the model writes.")
+            if request.task is not None:
+                request.task.cancel()  # it waits for the client
+        if Due.RESUME in what:
+            self._resume(request)
+            if request.credit > WINDOW_BYTES:
+                self._credit(request, answer.credit)
 
     def _end(self, request: LiveRequest, what: Due, standing: Standing | None) -> None:
         """End a request that has no time left, or nothing to wait for."""

@@ -136,6 +136,11 @@ class Inference:
             except HeadraceError as error:
                 request.answer.fail(error.code, error.message, retry_after=error.retry_after)
             status = await (self._stream if request.stream else self._whole)(request, model, send)
+        except asyncio.CancelledError:
+            if request.answer.error is None:
+                raise
+            # Cut off while it waited for its client: what is half sent is closed by the server.
+            status = request.answer.error.status
         finally:
             watcher.cancel()
             if request.left:
@@ -202,6 +207,7 @@ class Inference:
             told = told + headers(model.standing(self._time()), request.position)
         await send({"type": "http.response.start", "status": 200, "headers": told})
         request.held = False
+        request.task = asyncio.current_task()
         while not request.left:
             part = self._next_part(request, model)
             if answer.phase is Phase.ENDED:
@@ -211,6 +217,7 @@ class Inference:
                 return 200
             if part:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
+                self._dispatcher.taken(request)
             else:
                 await request.changed()
         return CLIENT_LEFT
@@ -221,7 +228,6 @@ class Inference:
         if answer.status < 400:
             data = answer.take()
             if data:
-                answer.visible = True
                 if not request.first_byte:
                     request.first_byte = self._time()
                 return data

@@ -2,12 +2,16 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 from headrace.edge.answer import Answer, Phase
 from headrace.edge.patience import DEFAULT, Keepalive, Patience
+from headrace.edge.transcript import Transcript
+from headrace.protocol.control import WINDOW_BYTES
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import RequestId, Slug
+from headrace.protocol.requests import Partial
 
 
 class LiveRequest:
@@ -20,7 +24,9 @@ class LiveRequest:
         "body",
         "comment",
         "commented",
+        "credit",
         "deadline",
+        "delivered_at",
         "endpoint",
         "first_byte",
         "heard",
@@ -29,22 +35,26 @@ class LiveRequest:
         "keepalive",
         "lane",
         "left",
-        "lost_at",
         "model",
+        "partial",
         "patience",
         "position",
         "publishes",
         "rank",
         "resumed",
         "seq",
+        "stale",
         "started",
         "stream",
+        "taken_at",
+        "task",
         "tenant",
         "trace",
+        "tries",
         "wall_deadline",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0915  # fields, no more
         self,
         *,
         id: RequestId,
@@ -76,13 +86,15 @@ class LiveRequest:
         """The deadline in Unix seconds, for the worker's clock."""
         self.patience = patience
         self.keepalive = keepalive
-        self.answer = Answer(max_buffered)
+        self.answer = Answer(max_buffered, Transcript() if stream else None)
         self.heard = now
         """When its worker was last known to be at it."""
         self.resumed = 0.0
         """When missing frames were last asked for."""
-        self.lost_at = 0.0
-        """When its last worker was lost, 0 if none was."""
+        self.stale = 0.0
+        """When a worker was last told that its attempt is over."""
+        self.delivered_at = 0.0
+        """When we saw that its message was given out though nobody has said so, 0 if not."""
         self.started = 0.0
         """When a worker took it, 0 before."""
         self.first_byte = 0.0
@@ -91,6 +103,16 @@ class LiveRequest:
         """Its number in the queue's stream, 0 while unknown."""
         self.publishes = 0
         """How often it was published as a new message."""
+        self.tries = 0
+        """How often it was published at all: each leaves numbers for attempts to its message."""
+        self.partial: Partial | None = None
+        """What another worker has to go on after."""
+        self.credit = WINDOW_BYTES
+        """What its worker was last allowed to send."""
+        self.taken_at = now
+        """When the client last took something."""
+        self.task: asyncio.Task[Any] | None = None
+        """Writes to the client, while a stream is on."""
         self.rank = 0
         """Its place in its lane at the last look, 0 before."""
         self.position = 0

@@ -43,6 +43,18 @@ class EdgeMetrics:
         self.resumes = Counter(
             "headrace_edge_resumes", "Times that frames were asked for again.", registry=registry
         )
+        self.lost = Counter(
+            "headrace_edge_attempts_lost", "Attempts that ended without an answer.",
+            ["model", "reason"], registry=registry,
+        )  # fmt: skip
+        self.revived = Counter(
+            "headrace_edge_attempts_revived", "Attempts given up that went on all the same.",
+            registry=registry,
+        )  # fmt: skip
+        self.given_up = Counter(
+            "headrace_edge_given_up", "Requests set aside after several lost workers.",
+            ["model"], registry=registry,
+        )  # fmt: skip
         self.bad_messages = Counter(
             "headrace_edge_bad_messages", "Messages that could not be read.", registry=registry
         )

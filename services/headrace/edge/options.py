@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from headrace.edge.patience import DEFAULT, Keepalive, Patience, parse
+from headrace.protocol.control import WINDOW_BYTES
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.names import Slug, model_name, slug, slug_of
 from headrace.protocol.requests import MAX_BODY_BYTES
@@ -71,8 +72,11 @@ class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A client that takes longer to send its body is cut off."""
     max_live: int = 20_000
     """Requests that one process holds at once. A waiting one costs some 30 KiB."""
-    max_buffered_bytes: int = 1024 * 1024
-    """What may wait for one slow reader before it is cut off."""
+    max_buffered_bytes: int = 2 * 1024 * 1024
+    """What may wait for one slow reader before it is cut off: more than the window within which its
+    worker stops, so that it only matters where the worker does not."""
+    slow_reader_seconds: float = 60.0
+    """A client that takes nothing for so long, while there is something, is cut off."""
     max_answer_bytes: int = 64 * 1024 * 1024
     """The largest whole (not streamed) answer."""
     deadline_seconds: float = 600.0
@@ -84,13 +88,16 @@ class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     learn_seconds: float = 10.0
     """For so long after the start a model that is not known may be one that its cluster has yet to
     announce: clients are asked to come again, for a 404 they would take for the last word."""
-    worker_silence_seconds: float = 15.0
-    """A worker without a heartbeat for so long counts as lost."""
+    worker_silence_seconds: float = 6.0
+    """A worker without a heartbeat for so long counts as lost, and its requests go to others. It
+    tells of itself every second; if it comes back before another has begun, it goes on."""
     drain_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         if not 1024 <= self.max_body_bytes <= MAX_BODY_BYTES:
             raise ValueError(f"max_body_bytes must be 1024 to {MAX_BODY_BYTES}")
+        if self.max_buffered_bytes < WINDOW_BYTES * 3 // 2:
+            raise ValueError(f"max_buffered_bytes must be at least {WINDOW_BYTES * 3 // 2}")
         if not 1 <= self.deadline_seconds <= DEDUPE_SECONDS:
             raise ValueError(f"deadline_seconds must be 1 to {DEDUPE_SECONDS:.0f}")
         if not 1 <= self.processes <= 256:

@@ -40,6 +40,8 @@ class Queue(msgspec.Struct, frozen=True):
     """Given out, and not done yet."""
     delivered: Mapping[str, int]
     """Given out since the queue was made."""
+    last: Mapping[str, int]
+    """The number in the stream of the newest message that was given out."""
 
     @property
     def waiting(self) -> int:
@@ -105,6 +107,7 @@ class Queues:
             delivered=dict(
                 zip(LANES, (info.delivered.consumer_seq for info in infos), strict=True)
             ),
+            last=dict(zip(LANES, (info.delivered.stream_seq for info in infos), strict=True)),
         )
 
     def _waiting(self) -> dict[Slug, dict[str, list[LiveRequest]]]:
@@ -131,6 +134,8 @@ class Queues:
             for lane, requests in lanes.items():
                 delivered = now.delivered[lane] - before.delivered[lane]
                 for ahead, request in enumerate(requests):
+                    if not request.delivered_at and request.seq <= now.last[lane]:
+                        request.delivered_at = now.at
                     request.rank = rank(
                         request.rank,
                         pending=now.pending[lane],

@@ -14,7 +14,8 @@ QUIET_SECONDS: Final = 3.0
 """A running request that is quiet for so long asks its worker whether a frame was lost."""
 
 REDELIVERY_SECONDS: Final = ACK_WAIT_SECONDS + 2.0
-"""The queue gives a lost request to another worker by then; if not, its message is gone."""
+"""A message that was given out, and of which nobody has told in so long, is gone: the queue gives
+one whose worker dies to another by then."""
 
 
 class Due(Flag):
@@ -41,6 +42,8 @@ class Due(Flag):
     """Its model has failed, and its client has not asked to wait all the same."""
     REMOVED = auto()
     """Its model has been taken away."""
+    SLOW = auto()
+    """Its client does not read."""
 
 
 ENDS: Final = Due.DEADLINE | Due.WAITED | Due.NOT_READY | Due.FAILED | Due.REMOVED
@@ -64,15 +67,20 @@ def due(
     if now >= request.deadline:
         return Due.DEADLINE
     what = Due.NOTHING
+    if request.stream and answer.buffered and now - request.taken_at > options.slow_reader_seconds:
+        return Due.SLOW
+    quiet = now - request.heard > QUIET_SECONDS and now - request.resumed > QUIET_SECONDS
     if answer.phase is Phase.RUNNING:
         if now - max(request.heard, worker_heard) > options.worker_silence_seconds:
             return Due.LOST
-        if now - request.heard > QUIET_SECONDS and now - request.resumed > QUIET_SECONDS:
+        if quiet:
             what |= Due.RESUME
     elif gone := _hopeless(request, now, phase):
         return gone
-    elif request.lost_at and now - request.lost_at > REDELIVERY_SECONDS:
+    elif request.delivered_at and now - request.delivered_at > REDELIVERY_SECONDS:
         what |= Due.REPUBLISH
+    elif answer.silent and quiet:
+        what |= Due.RESUME  # its link may be back before another worker takes it
     return what | _keepalive(request, now, options)
 
 

@@ -1,7 +1,7 @@
 """Which engine serves a model, and how: the words that worker.toml and the catalogue share."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -21,6 +21,17 @@ class Kind(StrEnum):
     COMMAND = "command"
 
 
+class Continues(StrEnum):
+    """How an engine continues an answer that another one has begun."""
+
+    TOKENS = "tokens"
+    """After token ids, which it tells as it streams: vLLM's ``return_token_ids``, ``/tokenize`` and
+    ``/detokenize``. By the text where the ids don't do."""
+    TEXT = "text"
+    """After the text, as the last message or the end of the prompt."""
+    NO = "no"
+
+
 class EngineOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The engine: what to start, and when to give it up."""
 
@@ -36,6 +47,9 @@ class EngineOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     python: str = ""
     """The interpreter that has the engine, by default the worker's own; vLLM lives in an
     environment of its own."""
+    continues: Continues | None = None
+    """How it goes on after the answer of a worker that was lost: ``tokens``, ``text`` or ``no``.
+    By default vLLM by tokens, llama.cpp by text, and a command not at all."""
     cache_dir: str = ""
     """Where the engine keeps what it compiled; by default in the run directory, until the end."""
     health_path: Annotated[str, Meta(pattern="^/[!-~]*$")] = "/health"
@@ -49,6 +63,18 @@ class EngineOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A busy engine on a busy machine answers late; one that hangs, never."""
     probe_failures: Annotated[int, Meta(ge=1)] = 3
     """After so many unanswered probes in a row the engine counts as hung."""
+
+    @property
+    def way(self) -> Continues:
+        """How it continues an answer."""
+        return _WAYS[self.kind] if self.continues is None else self.continues
+
+
+_WAYS: Final = {
+    Kind.VLLM: Continues.TOKENS,
+    Kind.LLAMACPP: Continues.TEXT,
+    Kind.COMMAND: Continues.NO,
+}
 
 
 class Lanes(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

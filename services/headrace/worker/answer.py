@@ -9,6 +9,7 @@ from headrace.worker import sse
 from headrace.worker.batch import Batcher
 from headrace.worker.client import Flow
 from headrace.worker.options import Limits
+from headrace.worker.tokens import Taker
 
 PIECE_BYTES: Final = 512 * 1024
 """A whole answer travels in frames of this size: far below the bus's limit, cheap to repeat."""
@@ -22,8 +23,8 @@ class Output(Protocol):
     def head(self, status: int, media: str) -> None:
         """Tell the engine's status and media type."""
 
-    def chunk(self, data: bytes) -> None:
-        """Send a piece of the body."""
+    def chunk(self, data: bytes, tokens: bytes = b"") -> None:
+        """Send a piece of the body, and the ids of its tokens as far as they are known."""
 
     def began(self) -> None:
         """Note that the first byte is there."""
@@ -33,16 +34,26 @@ class Output(Protocol):
         """Whether more waits to be sent than should."""
 
 
+class Reader(Protocol):
+    """Makes an engine's events those of the client's stream, and notes the usage."""
+
+    usage: Usage
+
+    def read(self, events: bytes) -> bytes:
+        """Whole events as they are for the client."""
+
+
 class Answer:
     """The `Sink` of one request's exchange."""
 
-    def __init__(self, limits: Limits, output: Output, *, keep_usage: bool) -> None:
+    def __init__(self, limits: Limits, output: Output, reader: Reader, *, ids: bool) -> None:
         self._limits = limits
         self._output = output
         self._splitter = sse.Splitter(limits.event_bytes)
-        self._reader = sse.UsageReader(keep=keep_usage)
-        self._batcher = Batcher(limits.batch_seconds, output.chunk)
-        self._streams = False
+        self._reader = reader
+        self._taker = Taker() if ids else None
+        self._batcher = Batcher(limits.batch_seconds, self._send)
+        self.streams = False
         self._done = False
         self._media = ""
         self._whole = bytearray()
@@ -52,14 +63,14 @@ class Answer:
         """The engine has begun to answer."""
         self.status = status
         self._media = media
-        self._streams = status < 400 and media.startswith("text/event-stream")
-        if self._streams:
+        self.streams = status < 400 and media.startswith("text/event-stream")
+        if self.streams:
             self._output.head(status, media)
 
     def body(self, data: bytes) -> Flow:
         """Send on what is whole. Raises HeadraceError where the answer is too large."""
         self._output.began()
-        if not self._streams:
+        if not self.streams:
             self._whole += data
             if len(self._whole) > self._limits.answer_bytes:
                 raise HeadraceError(Code.RESPONSE_TOO_LARGE, "The model's answer is too large.")
@@ -74,12 +85,19 @@ class Answer:
             return Flow.STOP
         return Flow.PAUSE if self._output.congested else Flow.GO
 
+    def _send(self, events: bytes) -> None:
+        tokens = b""
+        if self._taker is not None:
+            events, tokens = self._taker.take(events)
+        if events:
+            self._output.chunk(events, tokens)
+
     def rest(self) -> Iterator[bytes]:
         """What is still to be sent once the exchange is complete.
 
         Raises HeadraceError ``engine_failed`` for a stream without its last event.
         """
-        if self._streams:
+        if self.streams:
             self._batcher.flush()
             if not self._done:
                 raise HeadraceError(Code.ENGINE_FAILED, ENGINE_FAILED)
@@ -95,6 +113,6 @@ class Answer:
     @property
     def usage(self) -> Usage:
         """The tokens as counted by the engine."""
-        if self._streams:
+        if self.streams:
             return self._reader.usage
         return sse.usage_of(bytes(self._whole)) if self.status < 400 else Usage()

@@ -13,8 +13,9 @@ from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame, Head, Ti
 from headrace.protocol.names import ProcessId, RequestId
 from headrace.protocol.requests import Request
 from headrace.runtime.bus import Bus, BusError
+from headrace.runtime.engine import Continues
 from headrace.runtime.logging import Logger
-from headrace.worker import body
+from headrace.worker import body, sse
 from headrace.worker.answer import ENGINE_FAILED, Answer
 from headrace.worker.client import EngineClient
 from headrace.worker.metrics import Metrics
@@ -138,8 +139,10 @@ class Attempt:
             name=shared.options.model_name,
             endpoint=request.endpoint,
             stream=request.stream,
+            ids=shared.options.engine.way is Continues.TOKENS,
         )
-        answer = Answer(shared.options.limits, self, keep_usage=made.wants_usage)
+        reader = sse.UsageReader(keep=made.wants_usage)
+        answer = Answer(shared.options.limits, self, reader, ids=made.ids)
         exchange = await shared.client.post(ENGINE_PATHS[request.endpoint], made.data, answer)
         try:
             while not await exchange.complete():
@@ -163,9 +166,9 @@ class Attempt:
         """Tell the engine's status and media type."""
         self._emit(Head(self.number, self._next(), status, media))
 
-    def chunk(self, data: bytes) -> None:
+    def chunk(self, data: bytes, tokens: bytes = b"") -> None:
         """Send a piece of the body: the first at once."""
-        frame = codec.encode(Chunk(self.number, self._next(), data))
+        frame = codec.encode(Chunk(self.number, self._next(), data, tokens))
         self._keep(frame)
         if self._chunked:
             self._shared.outbox.soon(self._subject, frame)

@@ -1,4 +1,4 @@
-"""The client's JSON made the engine's: the model's name, and usage at the end of a stream."""
+"""The client's JSON made the engine's: the model's name, usage at the end, perhaps token ids."""
 
 from typing import Final, NamedTuple
 
@@ -7,43 +7,61 @@ from msgspec import Raw
 
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
+from headrace.worker import seams
 
 _object: Final = msgspec.json.Decoder(dict[str, Raw])
 _encoder: Final = msgspec.json.Encoder()
 
 
 class Body(NamedTuple):
-    """What the engine gets, and whether the client itself asked for the usage of its stream."""
+    """What the engine gets, and what of its answer only we have asked for."""
 
     data: bytes
+    fields: dict[str, Raw]
+    """The same, not yet encoded."""
     wants_usage: bool
+    """Whether the client itself asked for the usage of its stream."""
+    ids: bool = False
+    """Whether we ask for token ids, and the client has not."""
 
 
-def rewrite(body: bytes, *, name: str, endpoint: Endpoint, stream: bool) -> Body:
-    """The engine's body. Values are carried as they are; a key that came twice counts once.
+def parse(body: bytes) -> dict[str, Raw]:
+    """The members of the client's object; a key that came twice counts once.
 
     Raises HeadraceError ``invalid_json`` for what is not a JSON object.
     """
     try:
-        fields = _object.decode(body)
+        return _object.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise HeadraceError(Code.INVALID_JSON, "The body is not a JSON object.") from error
+
+
+def rewrite(body: bytes, *, name: str, endpoint: Endpoint, stream: bool, ids: bool = False) -> Body:
+    """The engine's body. Values are carried as they are.
+
+    With `ids` the engine is asked for token ids, where they are of use. Raises HeadraceError
+    ``invalid_json`` for what is not a JSON object.
+    """
+    fields = parse(body)
     fields["model"] = Raw(_encoder.encode(name))
     if endpoint is Endpoint.EMBEDDINGS:
         fields.pop("stream", None)
-        return Body(_encoder.encode(fields), wants_usage=False)
+        return Body(_encoder.encode(fields), fields, wants_usage=False)
     # The envelope decided how the answer travels; a body that differs must not change it.
     fields["stream"] = Raw(b"true" if stream else b"false")
     if not stream:
-        return Body(_encoder.encode(fields), wants_usage=False)
+        return Body(_encoder.encode(fields), fields, wants_usage=False)
+    ids = ids and seams.may_tell_ids(fields)
+    if ids:
+        fields["return_token_ids"] = Raw(b"true")
     options = stream_options(fields.get("stream_options"))
     if options is None:
         # Not what OpenAI's API allows: the engine says so better than we could.
-        return Body(_encoder.encode(fields), wants_usage=True)
+        return Body(_encoder.encode(fields), fields, wants_usage=True, ids=ids)
     wants_usage = bytes(options.get("include_usage", b"")) == b"true"
     options["include_usage"] = Raw(b"true")
     fields["stream_options"] = Raw(_encoder.encode(options))
-    return Body(_encoder.encode(fields), wants_usage)
+    return Body(_encoder.encode(fields), fields, wants_usage, ids)
 
 
 def stream_options(raw: Raw | None) -> dict[str, Raw] | None:

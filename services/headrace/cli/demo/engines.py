@@ -33,6 +33,7 @@ class EngineTable(msgspec.Struct, frozen=True, omit_defaults=True):
     command: tuple[str, ...] = ()
     python: str = ""
     cache_dir: str = ""
+    continues: str = ""
     env: dict[str, str] = {}
 
 
@@ -84,6 +85,7 @@ def _sim(checkout: Path, environ: Mapping[str, str]) -> EngineTable:
             "SIM_TOKENS": environ.get("SIM_TOKENS", "40"),
             "SIM_DELAY_MS": environ.get("SIM_DELAY_MS", "10"),
         },
+        continues="tokens",
     )  # fmt: skip
 
 

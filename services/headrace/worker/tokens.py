@@ -1,0 +1,69 @@
+"""Token ids in the events of a stream: found in the bytes, and taken out again.
+
+The worker asks vLLM for them (``return_token_ids``); without that the same events have the same
+keys and null. Within a JSON string the quotes would be escaped: a model's text never looks like
+these keys.
+"""
+
+import re
+import struct
+from typing import Final
+
+from headrace.worker import sse
+
+_KEY: Final = b'"token_ids":['
+_IDS: Final = re.compile(rb'"token_ids":\[([0-9,]*)\]')
+_NONE: Final = b'"token_ids":null'
+_PROMPT_KEY: Final = b'"prompt_token_ids":['
+_PROMPT: Final = re.compile(rb'"prompt_token_ids":\[[0-9,]*\]')
+_SILENT: Final = re.compile(
+    rb'(?:"delta":\{(?:"content":"")?\}|"text":""),"logprobs":null,"finish_reason":null'
+)
+# Of a token that a parser of tools or reasoning keeps to itself, and only because of the ids.
+_EMPTY: Final = b'"delta":{},"logprobs":null,"finish_reason":null'
+
+
+def pack(ids: bytes) -> bytes:
+    """Decimal numbers with commas between, as four bytes each, little-endian."""
+    numbers = [int(each) for each in ids.split(b",") if each]
+    return struct.pack(f"<{len(numbers)}I", *numbers)
+
+
+def unpack(packed: bytes) -> list[int]:
+    """The numbers that `pack` has packed."""
+    return list(struct.unpack(f"<{len(packed) // 4}I", packed))
+
+
+class Taker:
+    """Takes the ids out of one stream's events. Those of events without text wait for the text."""
+
+    def __init__(self) -> None:
+        self._held: list[bytes] = []
+
+    def take(self, events: bytes) -> tuple[bytes, bytes]:
+        """Whole events as the client sees them, and the ids of their tokens, packed."""
+        if _KEY not in events:
+            return events, b""
+        if _PROMPT_KEY in events:
+            events = _PROMPT.sub(b'"prompt_token_ids":null', events)
+        if _SILENT.search(events):
+            return self._take_each(events)
+        pieces = _IDS.split(events)
+        return _NONE.join(pieces[::2]), self._release(pieces[1::2])
+
+    def _take_each(self, events: bytes) -> tuple[bytes, bytes]:
+        kept, ids = [], b""
+        for event in sse.split(events):
+            pieces = _IDS.split(event)
+            if _SILENT.search(event):
+                self._held += pieces[1::2]
+            else:
+                ids += self._release(pieces[1::2])
+            if _EMPTY not in event:
+                kept.append(_NONE.join(pieces[::2]))
+        return b"".join(kept), ids
+
+    def _release(self, ids: list[bytes]) -> bytes:
+        if self._held:
+            ids, self._held = self._held + ids, []
+        return pack(b",".join(ids))
