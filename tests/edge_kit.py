@@ -255,6 +255,7 @@ class ScriptedWorker:
         self.id = id
         self.jetstream = JetStream(bus)
         self.controls: asyncio.Queue[Control] = asyncio.Queue()
+        self.broadcasts: asyncio.Queue[Control] = asyncio.Queue()
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
         self._inbox = f"{subjects.worker_inbox(id)}.pull"
 
@@ -264,6 +265,10 @@ class ScriptedWorker:
         await self.bus.subscribe(
             subjects.control(self.id),
             lambda message: self.controls.put_nowait(codec.decode_control(message.data)),
+        )
+        await self.bus.subscribe(
+            subjects.CONTROL_ALL,
+            lambda message: self.broadcasts.put_nowait(codec.decode_control(message.data)),
         )
         await self.bus.flush()
 

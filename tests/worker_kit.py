@@ -27,7 +27,7 @@ from headrace.protocol.control import Control, Resume
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.frames import Chunk, End, Fail, Frame
 from headrace.protocol.names import LANES, ProcessId, Slug
-from headrace.protocol.requests import VERSION, Request
+from headrace.protocol.requests import ATTEMPTS, VERSION, Partial, Request
 from headrace.protocol.state import WorkerPhase, WorkerState
 from headrace.runtime import logging
 from headrace.runtime.bus import Bus, BusError, BusOptions, Message
@@ -236,16 +236,31 @@ class Edge:
         """Put a request into the queue."""
         answer = self.expect(request)
         data = codec.encode(request)
-        await self.queue.publish(MODEL, lane, data, id=request.id, ttl_seconds=60)
+        await self.queue.publish(MODEL, lane, self.id, data, id=request.id, ttl_seconds=60)
         return answer
 
     async def ask(self, *args: Any, lane: str = "normal", **kwargs: Any) -> Answer:
         """Make a request and send it."""
         return await self.send(self.request(*args, **kwargs), lane)
 
+    async def again(self, request: Request, partial: Partial | None = None) -> Request:
+        """Publish a request anew, as the next message; its answer stays the same object."""
+        request = msgspec.structs.replace(
+            request, attempt=request.attempt + ATTEMPTS, partial=partial
+        )
+        data = codec.encode(request)
+        await self.queue.publish(
+            MODEL, "high", self.id, data, id=f"{request.id}.{request.attempt}", ttl_seconds=60
+        )
+        return request
+
     async def control(self, worker: str, message: Control) -> None:
         """Tell the worker something."""
         await self.bus.publish(subjects.control(ProcessId(worker)), codec.encode(message))
+
+    async def control_all(self, message: Control) -> None:
+        """Tell all workers something."""
+        await self.bus.publish(subjects.CONTROL_ALL, codec.encode(message))
 
     async def phase(self, phase: WorkerPhase, seconds: float = 60.0) -> WorkerState:
         """The next heartbeat with this phase."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import aiohttp
 import openai
 import pytest
 
-from headrace.protocol.control import WINDOW_BYTES, Cancel, Credit, Resume
+from headrace.protocol.control import WINDOW_BYTES, Cancel, Credit, Gone, Resume
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Fail
 from headrace.protocol.names import LANES
@@ -447,6 +448,27 @@ async def test_a_worker_may_send_on_as_the_client_reads(
         assert WINDOW_BYTES * 3 // 2 <= credit.limit <= WINDOW_BYTES + 15 * len(part)
         await job.send(*job.chunks(DONE, first=17), job.end(18))
         assert await texts(stream) == []
+
+
+async def test_what_a_dead_edge_has_left_is_taken_out_of_the_queue(
+    start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    edge = start_edge()
+    asking = [asyncio.create_task(post(http, edge, CHAT)) for _ in range(3)]
+
+    async def all_wait() -> bool:
+        return await worker.waiting() == 3
+
+    await eventually(all_wait)
+    taken = await worker.take()
+    await taken.send(taken.accepted())
+    edge.process.kill()
+    await asyncio.gather(*asking, return_exceptions=True)
+    start_edge()
+    began = time.monotonic()
+    assert await nothing_waits(worker)
+    assert time.monotonic() - began < 10
+    assert Gone(taken.request.edge) in [worker.broadcasts.get_nowait()]
 
 
 async def begun(

@@ -33,7 +33,8 @@ REQUEST = "0" * 32
 MODEL = Slug("test-model")
 CONSUMER = subjects.consumer(MODEL, "normal")
 
-REQ = f"hr.req.{MODEL}.normal"
+REQ = f"hr.req.{MODEL}.normal.{EDGE}"
+PEER = f"hr.edge.{EDGE}"
 RES = f"hr.res.{EDGE}.{REQUEST}"
 CTL = f"hr.ctl.{WORKER}"
 STATE = f"hr.state.{CLUSTER}.{MODEL}.{WORKER}"
@@ -53,11 +54,9 @@ DESTROYERS = [
     "STREAM.CREATE.OTHER",
     "STREAM.UPDATE.OTHER",
     "STREAM.DELETE.REQUESTS",
-    "STREAM.PURGE.REQUESTS",
     "STREAM.MSG.GET.REQUESTS",
     "STREAM.SNAPSHOT.REQUESTS",
     "STREAM.RESTORE.REQUESTS",
-    "STREAM.INFO.REQUESTS",
     "STREAM.LIST",
     "STREAM.NAMES",
     "DIRECT.GET.REQUESTS",
@@ -76,6 +75,8 @@ MAKERS = [
     "STREAM.CREATE.REQUESTS",
     "STREAM.UPDATE.REQUESTS",
     "STREAM.MSG.DELETE.REQUESTS",
+    "STREAM.INFO.REQUESTS",
+    "STREAM.PURGE.REQUESTS",
     CREATE,
 ]
 """Verbs that the edge alone needs."""
@@ -85,14 +86,14 @@ STRANGE = ["anything.else", "hr", "hr.other", "_INBOX.stranger.x"]
 
 # One token is one principal; every subject below is tried by each.
 PUBLISH = [
-    REQ, RES, CTL, STATE, PLAN, OTHER_PLAN, DEMAND, ACK, "$JS.ACK.OTHER.c.1.1.1.1.1",
+    REQ, PEER, RES, CTL, STATE, PLAN, OTHER_PLAN, DEMAND, ACK, "$JS.ACK.OTHER.c.1.1.1.1.1",
     *(prefix + verb for prefix in (HERE, HUB) for verb in (NEXT, INFO, *MAKERS, *DESTROYERS)),
     f"_INBOX.edge.{EDGE}.x", f"_INBOX.worker.{WORKER}.x", "_INBOX.scaler.x",
     *SYSTEM, *STRANGE,
 ]  # fmt: skip
 SUBSCRIBE = [
     ">", "*", "hr.>", "hr.*.>", "$JS.>", "$SYS.>", "_INBOX.>", "_INBOX.*.*.*",
-    "hr.req.>", REQ, "hr.res.>", f"hr.res.{EDGE}.*", "hr.ctl.>", CTL, "hr.state.>", "hr.plan.>",
+    "hr.req.>", REQ, "hr.edge.>", "hr.res.>", f"hr.res.{EDGE}.*", "hr.ctl.>", CTL, "hr.state.>", "hr.plan.>",
     "hr.demand.>", f"_INBOX.edge.{EDGE}.*", f"_INBOX.worker.{WORKER}.*", "_INBOX.scaler.*",
     "$JS.ACK.>", "$JS.API.>", "$JS.hub.API.>", "$JS.EVENT.>", *STRANGE,
 ]  # fmt: skip
@@ -104,9 +105,10 @@ def on_the_hub(*verbs: str) -> list[str]:
 
 
 EDGE_MAY = {
-    "publish": [REQ, CTL, DEMAND, *on_the_hub(INFO, *MAKERS)],
+    "publish": [REQ, PEER, CTL, DEMAND, *on_the_hub(INFO, *MAKERS)],
     "subscribe": [
-        "hr.res.>", f"hr.res.{EDGE}.*", "hr.state.>", "hr.plan.>", f"_INBOX.edge.{EDGE}.*",
+        "hr.edge.>", "hr.res.>", f"hr.res.{EDGE}.*", "hr.state.>", "hr.plan.>",
+        f"_INBOX.edge.{EDGE}.*",
     ],
 }  # fmt: skip
 WORKER_MAY = {
@@ -268,11 +270,11 @@ async def test_a_stolen_cluster_reaches_no_requests_and_of_other_clusters_only_p
         got = {subject for subject, through in came.items() if through}
         # CTL and DEMAND come through, for what is denied here is denied both ways; a control
         # message only counts with a request's id, which is 128 random bits.
-        assert not got & {REQ, f"_INBOX.edge.{EDGE}.x"}
+        assert not got & {REQ, PEER, f"_INBOX.edge.{EDGE}.x"}
         assert {RES, STATE, PLAN, OTHER_PLAN} <= got
         leaked = await comes_through(inside, thief, flows, sentinel="hr.ctl.sentinel")
         heard = {subject for subject, through in leaked.items() if through}
-        assert not heard & {REQ, RES, STATE, f"_INBOX.edge.{EDGE}.x"}
+        assert not heard & {REQ, PEER, RES, STATE, f"_INBOX.edge.{EDGE}.x"}
         # Plans tell which models other clusters have and how many workers, nothing of requests.
         assert {CTL, DEMAND, PLAN, OTHER_PLAN} <= heard
 

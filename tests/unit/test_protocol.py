@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.protocol import codec, frames, names, subjects
-from headrace.protocol.control import Cancel, Control, Credit, Resume
+from headrace.protocol.control import Cancel, Control, Credit, Gone, Resume
 from headrace.protocol.endpoints import ENGINE_PATHS, Endpoint
 from headrace.protocol.errors import KINDS, Code, HeadraceError
 from headrace.protocol.names import LANES, ProcessId, RequestId, Slug
@@ -46,6 +46,7 @@ EXAMPLES: dict[str, codec.Message] = {
     "fail": frames.Fail(1, 3, Code.ENGINE_FAILED, "The engine died.", retryable=True),
     "cancel": Cancel(ID, 2),
     "credit": Credit(ID, 1, 2097152),
+    "gone": Gone(EDGE),
     "resume": Resume(ID, EDGE, 1, 17),
     "plan": Plan(
         version=1,
@@ -70,7 +71,7 @@ def decode(name: str, data: bytes) -> codec.Message:
     """Decode with the function that the message's receiver uses."""
     if name == "request":
         return codec.decode_request(data)
-    if name in {"cancel", "credit", "resume"}:
+    if name in {"cancel", "credit", "gone", "resume"}:
         return codec.decode_control(data)
     if name == "plan":
         return codec.decode_plan(data)
@@ -156,8 +157,12 @@ def test_later_versions_may_append_fields_to_frames() -> None:
 @given(st.text(max_size=80))
 def test_only_admitted_names_reach_a_subject(text: str) -> None:
     builders: list[Callable[[], str]] = [
-        lambda: subjects.request(Slug(text), "high"),
-        lambda: subjects.request(Slug("m"), text),
+        lambda: subjects.request(Slug(text), "high", ProcessId(EDGE)),
+        lambda: subjects.request(Slug("m"), text, ProcessId(EDGE)),
+        lambda: subjects.request(Slug("m"), "high", ProcessId(text)),
+        lambda: subjects.requests(Slug(text), "high"),
+        lambda: subjects.requests_of(ProcessId(text)),
+        lambda: subjects.edge(ProcessId(text)),
         lambda: subjects.consumer(Slug(text), "low"),
         lambda: subjects.response(ProcessId(text), RequestId(ID)),
         lambda: subjects.response(ProcessId(EDGE), RequestId(text)),

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from headrace.protocol import names
-from headrace.protocol.control import Control
+from headrace.protocol.control import Control, Gone
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Frame
 from headrace.protocol.plan import Plan
@@ -52,10 +52,13 @@ def decode_frame(data: bytes) -> Frame:
 
 
 def decode_control(data: bytes) -> Control:
-    """A control message with an admitted request id, or HeadraceError ``bad_message``."""
+    """A control message with admitted names, or HeadraceError ``bad_message``."""
     try:
         message = _control.decode(data)
-        names.request_id(message.request)
+        if isinstance(message, Gone):
+            names.process_id(message.edge)
+        else:
+            names.request_id(message.request)
     except _UNREADABLE as error:
         raise _bad("control message") from error
     return message

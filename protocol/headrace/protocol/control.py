@@ -41,8 +41,15 @@ class Credit(msgspec.Struct, array_like=True, frozen=True, tag="c"):
     limit: int
 
 
+class Gone(msgspec.Struct, array_like=True, frozen=True, tag="g"):
+    """This edge is gone, and with it everybody who waited for an answer through it: stop all work
+    on its requests. Said to all workers."""
+
+    edge: str
+
+
 WINDOW_BYTES: Final = 1024 * 1024
 """What may be on the way to a client that reads slowly. Some four thousand tokens: most streams
 end before their edge has said anything."""
 
-Control = Cancel | Resume | Credit
+Control = Cancel | Resume | Credit | Gone

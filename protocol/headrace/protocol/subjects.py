@@ -1,13 +1,14 @@
 """The subjects of the bus, each built from admitted names and taken apart again.
 
 | subject                               | from -> to                |
-| ``hr.req.<model>.<lane>``             | edge -> workers           |
+| ``hr.req.<model>.<lane>.<edge>``      | edge -> workers           |
 | ``hr.res.<edge>.<request>``           | worker -> edge            |
 | ``hr.ctl.<worker>``                   | edge -> worker            |
 | ``hr.ctl.all``                        | edge -> all workers       |
 | ``hr.state.<cluster>.<model>.<worker>`` | worker -> edges, scaler |
-| ``hr.plan.<cluster>.<model>``         | scaler -> edges           |
+| ``hr.plan.<cluster>.<model>``         | scaler -> edges, scalers  |
 | ``hr.demand.<model>``                 | edge -> scaler            |
+| ``hr.edge.<edge>``                    | edge -> edges             |
 """
 
 from typing import Final
@@ -25,13 +26,29 @@ REQUESTS: Final = "hr.req.>"
 STATES: Final = "hr.state.>"
 PLANS: Final = "hr.plan.>"
 DEMANDS: Final = "hr.demand.>"
+EDGES: Final = "hr.edge.>"
 CONTROL_ALL: Final = "hr.ctl.all"
 """For the one worker that has a request, where the edge does not know which that is."""
 
 
-def request(model: Slug, lane: str) -> str:
-    """Where the edge publishes a request of `model`."""
-    return f"hr.req.{names.slug(model)}.{names.lane(lane)}"
+def request(model: Slug, lane: str, edge: ProcessId) -> str:
+    """Where `edge` publishes a request of `model`."""
+    return f"hr.req.{names.slug(model)}.{names.lane(lane)}.{names.process_id(edge)}"
+
+
+def requests(model: Slug, lane: str) -> str:
+    """The requests of one lane of `model`, whichever edge they are of."""
+    return f"hr.req.{names.slug(model)}.{names.lane(lane)}.*"
+
+
+def requests_of(edge: ProcessId) -> str:
+    """The requests of one edge."""
+    return f"hr.req.*.*.{names.process_id(edge)}"
+
+
+def edge(edge: ProcessId) -> str:
+    """Where `edge` tells the others that it is there."""
+    return f"hr.edge.{names.process_id(edge)}"
 
 
 def consumer(model: Slug, lane: str) -> str:
@@ -51,6 +68,11 @@ def responses(edge: ProcessId) -> str:
 
 def response_request(subject: str) -> str:
     """The request's id in a response subject. Only as good as the subject: look it up, no more."""
+    return subject[subject.rfind(".") + 1 :]
+
+
+def last_name(subject: str) -> str:
+    """The last token: the edge in a subject of requests or of edges. No better than the subject."""
     return subject[subject.rfind(".") + 1 :]
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.protocol import subjects
 from headrace.protocol.errors import Code, HeadraceError
-from headrace.protocol.names import LANES, Slug
+from headrace.protocol.names import LANES, ProcessId, Slug
 from headrace.runtime.bus import Bus, BusError
 
 ACK_WAIT_SECONDS: Final = 10.0
@@ -84,16 +84,27 @@ class ConsumerInfo(msgspec.Struct):
     error: _Error | None = None
 
 
+class _State(msgspec.Struct):
+    subjects: dict[str, int] | None = None
+
+
+class _StreamInfo(msgspec.Struct):
+    state: _State = msgspec.field(default_factory=_State)
+    error: _Error | None = None
+
+
 class QueueLimits(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The bounds of the stream; at each of them a new request is refused with ``queue_full``."""
 
     max_requests: int = 100_000
     max_requests_per_lane: int = 100_000
+    """Of one model and one edge process."""
     max_bytes: int = 1 << 30
 
 
 _puback: Final = msgspec.json.Decoder(PubAck)
 _consumer_info: Final = msgspec.json.Decoder(ConsumerInfo)
+_stream_info: Final = msgspec.json.Decoder(_StreamInfo)
 _answer: Final = msgspec.json.Decoder(_Answer)
 _json: Final = msgspec.json.Encoder()
 
@@ -136,7 +147,7 @@ class JetStream:
         """Make one durable pull consumer for every lane of `model`."""
         for lane in LANES:
             name = subjects.consumer(model, lane)
-            subject = subjects.request(model, lane)
+            subject = subjects.requests(model, lane)
             config = {
                 "durable_name": name,
                 "filter_subject": subject,
@@ -155,9 +166,9 @@ class JetStream:
             )
 
     async def publish(
-        self, model: Slug, lane: str, data: bytes, *, id: str, ttl_seconds: float
+        self, model: Slug, lane: str, edge: ProcessId, data: bytes, *, id: str, ttl_seconds: float
     ) -> PubAck:
-        """Put a request into the queue, once however often it is called with the same `id`.
+        """Put a request of `edge` into the queue, once however often that is done with one `id`.
 
         Raises HeadraceError ``queue_full`` at a bound of the queue, and ``service_unavailable``
         where the queue can't be reached.
@@ -165,7 +176,7 @@ class JetStream:
         headers = {"Nats-Msg-Id": id, "Nats-TTL": f"{max(1, round(ttl_seconds))}s"}
         try:
             answer = await self._bus.request(
-                subjects.request(model, lane), data, timeout=self._timeout, headers=headers
+                subjects.request(model, lane, edge), data, timeout=self._timeout, headers=headers
             )
         except BusError as error:
             raise HeadraceError(
@@ -190,6 +201,22 @@ class JetStream:
                 return False
             raise
         return True
+
+    async def purge(self, edge: ProcessId) -> None:
+        """Take all requests of `edge` out of the queue. Raises JetStreamError, BusError."""
+        await self._call(f"STREAM.PURGE.{subjects.STREAM}", {"filter": subjects.requests_of(edge)})
+
+    async def edges(self) -> set[str]:
+        """The edges that have requests in the queue, given out or not. Raises as `purge`."""
+        answer = await self._bus.request(
+            f"{self._api}.STREAM.INFO.{subjects.STREAM}",
+            _json.encode({"subjects_filter": subjects.REQUESTS}),
+            timeout=self._timeout,
+        )
+        info = _stream_info.decode(answer)
+        if info.error is not None:
+            raise JetStreamError(info.error.err_code, info.error.description)
+        return {subjects.last_name(subject) for subject in info.state.subjects or ()}
 
     async def consumer_info(self, model: Slug, lane: str) -> ConsumerInfo:
         """What one lane of `model` holds. Raises JetStreamError, BusError."""

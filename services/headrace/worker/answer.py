@@ -33,6 +33,10 @@ class Output(Protocol):
     def congested(self) -> bool:
         """Whether more waits to be sent than should."""
 
+    @property
+    def spent(self) -> bool:
+        """Whether the client has so much to read that no more should be sent."""
+
 
 class Reader(Protocol):
     """Makes an engine's events those of the client's stream, and notes the usage."""
@@ -83,7 +87,7 @@ class Answer:
             self._batcher.add(passed)
         if self._done:
             return Flow.STOP
-        return Flow.PAUSE if self._output.congested else Flow.GO
+        return Flow.PAUSE if self._output.congested or self._output.spent else Flow.GO
 
     def _send(self, events: bytes) -> None:
         tokens = b""

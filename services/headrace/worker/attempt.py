@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace.protocol import codec, subjects
+from headrace.protocol.control import WINDOW_BYTES
 from headrace.protocol.endpoints import ENGINE_PATHS
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame, Head, Timings, Usage
@@ -26,8 +27,7 @@ from headrace.worker.replay import Replay
 HIGH_WATER_BYTES: Final = 2 * 1024 * 1024
 """When so much waits to be sent, answers are read no faster than the bus takes them."""
 
-GIVEN_BACK: Final = "given_back"
-"""The outcome of an attempt that another worker may begin anew, as if it had never been."""
+CANCELLED: Final = "Nobody waits for this answer any more."
 
 
 @dataclass(frozen=True)
@@ -51,23 +51,24 @@ class Attempt:
         self.request = request
         self.number = number
         self.replies: dict[int, str] = {}
-        """Where to acknowledge, by number in the stream: the newest delivery of each message.
-
-        There is more than one message where an edge had to publish its request again.
-        """
+        """Where to acknowledge, by number in the stream: the newest delivery of each message."""
+        self.later: dict[int, str] = {}
+        """The same for messages that the edge has published since, because it did not hear us."""
         self.outcome = ""
         """How it ended; empty where the whole worker was cancelled."""
-        self.again = False
-        """Whether the queue should give the request out again."""
+        self.complete = False
+        """Whether the answer was sent to its end."""
         self._shared = shared
         self._subject = subjects.response(ProcessId(request.edge), RequestId(request.id))
         self._seq = 0
         self._bytes = 0
         self._began = 0.0
         self._first_byte = 0.0
-        self._chunked = False
+        self._sent = 0
+        self._limit = WINDOW_BYTES
+        self._credited = asyncio.Event()
         self._usage = Usage()
-        self._stop: Fail | str | None = None
+        self._stop: Fail | None = None
         self._task: asyncio.Task[None] | None = None
         self._concluded = False
 
@@ -83,34 +84,27 @@ class Attempt:
         return self._task
 
     def cancel(self) -> None:
-        """Nobody waits for the answer: the engine stops, and no frame follows."""
-        self._end_early(Code.CANCELLED)
+        """Nobody waits for the answer: the engine stops, and the edge is told that it has."""
+        self._end_early(Fail(self.number, 0, Code.CANCELLED, CANCELLED, retryable=False))
 
     def fail(self, code: Code, message: str) -> None:
         """The worker can't go on with it; another one may."""
         self._end_early(Fail(self.number, 0, code, message, retryable=True))
 
-    def hand_over(self, code: Code, message: str) -> None:
-        """Let another worker begin it anew, unless a part of the answer has been sent: then fail.
-
-        No frame tells of it: the next worker's first one does.
-        """
-        if self._chunked:
-            self.fail(code, message)
-        else:
-            self._end_early(GIVEN_BACK)
+    def credit(self, limit: int) -> None:
+        """So many bytes of chunks may be sent in all."""
+        self._limit = max(self._limit, limit)
+        self._credited.set()
 
     def conclude(self) -> None:
         """Settle what is left. A task cancelled before its first step can't do so itself."""
         if self._concluded:
             return
         self._concluded = True
-        if isinstance(self._stop, Fail) and not self.outcome:
+        if self._stop is not None and not self.outcome:
             self._fail(self._stop.code, self._stop.message, retryable=self._stop.retryable)
-        elif self._stop is not None and not self.outcome:
-            self.outcome = str(self._stop)
-            self.again = self._stop == GIVEN_BACK
-        self._shared.replay.end(self.request.id, asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        self._shared.replay.end(self.request.id, now, complete=self.complete)
         self._tell()
 
     async def _run(self) -> None:
@@ -147,6 +141,7 @@ class Attempt:
         try:
             while not await exchange.complete():
                 await self._let_the_bus_catch_up()
+                await self._let_the_client_catch_up()
                 exchange.resume()
             for piece in answer.rest():
                 self.chunk(piece)
@@ -158,6 +153,7 @@ class Attempt:
         self._usage = answer.usage
         timings = Timings(self._first_byte, self._elapsed())
         self._emit(End(self.number, self._next(), self._usage, timings))
+        self.complete = True
         self.outcome = "ok" if answer.status < 400 else "engine_refused"
 
     # answer.Output
@@ -170,11 +166,11 @@ class Attempt:
         """Send a piece of the body: the first at once."""
         frame = codec.encode(Chunk(self.number, self._next(), data, tokens))
         self._keep(frame)
-        if self._chunked:
+        if self._sent:
             self._shared.outbox.soon(self._subject, frame)
         else:
-            self._chunked = True
             self._shared.outbox.now(self._subject, frame)
+        self._sent += len(data)
 
     def began(self) -> None:
         """Note when the first byte came."""
@@ -185,6 +181,16 @@ class Attempt:
     def congested(self) -> bool:
         """Whether more waits to be sent than should."""
         return self._shared.outbox.size > HIGH_WATER_BYTES
+
+    @property
+    def spent(self) -> bool:
+        """Whether the client has so much to read that no more should be sent."""
+        return self._sent >= self._limit
+
+    async def _let_the_client_catch_up(self) -> None:
+        while self.spent:
+            self._credited.clear()
+            await self._credited.wait()
 
     async def _let_the_bus_catch_up(self) -> None:
         self._shared.outbox.flush()
@@ -203,9 +209,8 @@ class Attempt:
     def _fail(self, code: Code, message: str, *, retryable: bool) -> None:
         self._emit(Fail(self.number, self._next(), code, message, retryable))
         self.outcome = str(code)
-        self.again = retryable
 
-    def _end_early(self, why: Fail | str) -> None:
+    def _end_early(self, why: Fail) -> None:
         if self._stop is None and self._task is not None and not self._task.done():
             self._stop = why
             self._task.cancel()

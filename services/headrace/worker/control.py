@@ -1,9 +1,9 @@
-"""What edges tell this worker: cancel a request, or send its frames again."""
+"""What edges tell this worker: cancel a request, send its frames again, or send more."""
 
 from typing import Final
 
 from headrace.protocol import codec, subjects
-from headrace.protocol.control import Cancel, Resume
+from headrace.protocol.control import Cancel, Credit, Gone, Resume
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Fail
 from headrace.protocol.names import ProcessId, RequestId
@@ -23,9 +23,13 @@ class Control:
 
     async def start(self) -> None:
         """Begin to listen."""
-        await self._shared.bus.subscribe(subjects.control(self._shared.worker), self._on_message)
+        own = subjects.control(self._shared.worker)
+        await self._shared.bus.subscribe(own, lambda message: self._on_message(message, alone=True))
+        await self._shared.bus.subscribe(
+            subjects.CONTROL_ALL, lambda message: self._on_message(message, alone=False)
+        )
 
-    def _on_message(self, message: Message) -> None:
+    def _on_message(self, message: Message, *, alone: bool) -> None:
         try:
             told = codec.decode_control(message.data)
         except HeadraceError as error:
@@ -33,12 +37,19 @@ class Control:
             self._shared.log.warning("message_refused", code=error.code)
             return
         match told:
-            case Cancel(request):
-                self._intake.cancel(request)
+            case Cancel():
+                self._intake.cancel(told, alone=alone)
+            case Credit():
+                self._intake.credit(told)
+            case Gone(edge):
+                self._intake.cancel_all_of(edge)
             case Resume():
-                self._resume(told)
+                self._resume(told, alone=alone)
 
-    def _resume(self, told: Resume) -> None:
+    def _resume(self, told: Resume, *, alone: bool) -> None:
+        kept = self._shared.replay.find(told.request)
+        if not alone and (kept is None or kept.attempt != told.attempt):
+            return  # another worker's
         try:
             subject = subjects.response(ProcessId(told.edge), RequestId(told.request))
         except ValueError:
@@ -49,6 +60,7 @@ class Control:
             # Never silence: the edge must know that no frame will come.
             fail = Fail(told.attempt, told.next_seq, Code.WORKER_LOST, LOST, retryable=True)
             frames = [codec.encode(fail)]
+            self._intake.give_up(told.request, told.attempt, Code.WORKER_LOST, LOST)
         if not frames:
             return  # nothing is missing, the engine is slow: heartbeats tell that we live
         self._shared.log.info(

@@ -10,22 +10,19 @@ from typing import Final
 
 from headrace.protocol import codec, subjects
 from headrace.protocol.codec import UnknownVersion
+from headrace.protocol.control import Cancel, Credit
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Fail
 from headrace.protocol.names import ProcessId, RequestId
 from headrace.protocol.requests import Request
 from headrace.runtime.bus import BusError, Message
 from headrace.runtime.jetstream import ACK, IN_PROGRESS, NAK, TERM, Delivery, JetStream, delivery_of
-from headrace.worker.attempt import Attempt, Shared
+from headrace.worker.attempt import CANCELLED, Attempt, Shared
 from headrace.worker.puller import Puller
-from headrace.worker.recent import Recent
 
-NAK_LATER: Final = NAK + b' {"delay": 500000000}'
-"""In nanoseconds. A request whose engine failed must not come back here before the worker knows
-whether the engine is dead: it would use up its deliveries in no time."""
-
-RECENT_SECONDS: Final = 120.0
-"""Far longer than a lost acknowledgement needs to bring its request back."""
+WARY_SECONDS: Final = 0.5
+"""So long after a failure of the engine nothing is begun. The edge sends what failed again at once:
+it must not meet the same dead engine, before the worker knows that it is dead."""
 
 
 class Intake:
@@ -42,7 +39,7 @@ class Intake:
         self._running: dict[str, Attempt] = {}
         # The heaviest lane first: its requests are the first to get a slot.
         self._held: dict[str, list[Attempt]] = {lane: [] for lane in weights}
-        self._recent = Recent(RECENT_SECONDS)
+        self._wary_until = 0.0
         self._pulling = False
         self._changed = asyncio.Event()
 
@@ -65,25 +62,28 @@ class Intake:
 
     def pump(self) -> None:
         """Start what is held as far as slots are free, and ask for more."""
-        while self.running < self._slots and (attempt := self._next_held()) is not None:
-            self._begin(attempt)
         now = self._now()
         self._puller.expire(now)
-        if self._pulling:
-            for pull in self._puller.plan(self.running + self.held, now):
-                reply = f"{self._inbox}.{pull.lane}.{pull.number}"
-                try:
-                    self._jetstream.pull(
-                        self._shared.options.model_slug, pull.lane,
-                        reply=reply, batch=pull.batch, expires=pull.expires,
-                    )  # fmt: skip
-                except BusError:
-                    self._puller.settled(pull.number, pull.lane, "503", now)
-        self._recent.expire(now)
+        if now >= self._wary_until:
+            while self.running < self._slots and (attempt := self._next_held()) is not None:
+                self._begin(attempt)
+            if self._pulling:
+                self._pull(now)
         self._shared.metrics.running.set(self.running)
         self._shared.metrics.held.set(self.held)
         if not self._pulling:
             self._changed.set()
+
+    def _pull(self, now: float) -> None:
+        for pull in self._puller.plan(self.running + self.held, now):
+            reply = f"{self._inbox}.{pull.lane}.{pull.number}"
+            try:
+                self._jetstream.pull(
+                    self._shared.options.model_slug, pull.lane,
+                    reply=reply, batch=pull.batch, expires=pull.expires,
+                )  # fmt: skip
+            except BusError:
+                self._puller.settled(pull.number, pull.lane, "503", now)
 
     async def drained(self) -> None:
         """Wait until nothing runs and nothing that was asked for may still come."""
@@ -99,22 +99,56 @@ class Intake:
 
     def progress(self) -> None:
         """Tell the queue that everything taken is in good hands."""
-        for attempt in (*self._running.values(), *self._all_held()):
-            self._settle(attempt, IN_PROGRESS)
+        for attempt in self._running.values():
+            self._settle(attempt.replies, IN_PROGRESS)
+            self._settle(attempt.later, IN_PROGRESS)
+        for attempt in self._all_held():
+            self._settle(attempt.replies, IN_PROGRESS)
 
-    def cancel(self, request: str) -> None:
-        """Nobody waits for `request` any more."""
-        attempt = self._find(request)
-        if attempt is None:
+    def cancel_all_of(self, edge: str) -> None:
+        """Everybody who waited for an answer through `edge` is gone with it."""
+        for attempt in (*self._running.values(), *self._all_held()):
+            if attempt.request.edge == edge:
+                self.cancel(Cancel(attempt.request.id), alone=False)
+
+    def cancel(self, told: Cancel, *, alone: bool) -> None:
+        """Stop the attempt, and say that it is stopped, if this worker has or had it.
+
+        Told `alone`, the worker also answers for attempts before the last one that it remembers.
+        """
+        attempt = self._find(told.request)
+        kept = self._shared.replay.ended(told.request) if attempt is None else None
+        if attempt is not None:
+            number, edge = attempt.number, attempt.request.edge
+        elif kept is not None:
+            number, edge = kept.attempt, kept.edge
+        else:
             return
-        if request in self._running:
-            attempt.cancel()
-            return
-        for attempts in self._held.values():
-            if attempt in attempts:
-                attempts.remove(attempt)
-        self._settle(attempt, ACK)
-        self._recent.add(request, self._now())
+        if told.attempt in (0, number):
+            if kept is not None:
+                kept.complete = False  # if the edge sends it again, it does not want this answer
+                self._say_cancelled(told.request, edge, number, kept.next_seq)
+            elif attempt is not None and told.request in self._running:
+                if not told.attempt:  # nobody waits for any attempt
+                    attempt.replies |= attempt.later
+                    attempt.later.clear()
+                attempt.cancel()
+            elif attempt is not None:
+                self._forget(attempt)
+        elif alone and told.attempt < number:
+            self._say_cancelled(told.request, edge, told.attempt, 0)
+
+    def credit(self, told: Credit) -> None:
+        """The client of an attempt has read on."""
+        attempt = self._running.get(told.request)
+        if attempt is not None and attempt.number == told.attempt:
+            attempt.credit(told.limit)
+
+    def give_up(self, request: str, number: int, code: Code, message: str) -> None:
+        """End an attempt with a failure, if it runs; another worker may go on."""
+        attempt = self._running.get(request)
+        if attempt is not None and attempt.number == number:
+            attempt.fail(code, message)
 
     def stop_pulling(self) -> None:
         """Take nothing more: what is held is given back now, what still comes when it comes."""
@@ -122,7 +156,7 @@ class Intake:
         for attempts in self._held.values():
             for attempt in attempts:
                 self._shared.metrics.given_back.inc()
-                self._release(attempt, NAK)
+                self._settle(attempt.replies, NAK)
             attempts.clear()
 
     def fail_all(self, code: Code, message: str) -> None:
@@ -130,12 +164,6 @@ class Intake:
         self.stop_pulling()
         for attempt in self._running.values():
             attempt.fail(code, message)
-
-    def hand_over(self, code: Code, message: str) -> None:
-        """End everything that runs, for other workers to take; what they can't take over fails."""
-        self.stop_pulling()
-        for attempt in self._running.values():
-            attempt.hand_over(code, message)
 
     def _on_message(self, message: Message) -> None:
         status = (message.headers or {}).get("Status") if not message.data else None
@@ -163,22 +191,77 @@ class Intake:
         self._take(request, lane, delivery, message.reply)
 
     def _take(self, request: Request, lane: str, delivery: Delivery, reply: str) -> None:
-        known = self._find(request.id)
-        if known is not None:
-            # In work right here; only the signs of life were late.
-            known.replies[delivery.stream_seq] = reply
-            self._send(reply, IN_PROGRESS)
-        elif request.id in self._recent:
-            self._send(reply, ACK)  # ended, and only the acknowledgement was lost
-        elif request.deadline <= time.time():
-            self._send(reply, ACK)  # the edge has told its client already
+        attempt = Attempt(self._shared, request, request.attempt + delivery.delivered)
+        attempt.replies[delivery.stream_seq] = reply
+        if request.id in self._running:
+            self._adopt(self._running[request.id], attempt)
+        elif (held := self._find(request.id)) is not None:
+            self._replace(held, attempt, lane)
+        elif self._say_again(request) or request.deadline <= time.time():
+            self._send(reply, ACK)  # nobody waits for it any more
         elif not self._pulling or self.held >= self._slots + len(self._held):
             self._shared.metrics.given_back.inc()
             self._send(reply, NAK)
         else:
-            attempt = Attempt(self._shared, request, request.attempt + delivery.delivered)
-            attempt.replies[delivery.stream_seq] = reply
             self._held[lane].append(attempt)
+
+    def _adopt(self, running: Attempt, again: Attempt) -> None:
+        """In work right here: only signs of life, or all of its frames, were late or lost."""
+        if again.request.attempt < running.number:
+            running.replies |= again.replies
+        else:  # published anew, for the edge does not hear us
+            running.later |= again.replies
+            self._send_again(running.request.id)
+        self._settle(again.replies, IN_PROGRESS)
+
+    def _replace(self, held: Attempt, again: Attempt, lane: str) -> None:
+        """Nobody knows yet that it is held. What the edge has published last counts."""
+        if again.request.attempt > held.request.attempt:
+            self._drop_held(held)
+            self._settle(held.replies, ACK)
+            self._held[lane].append(again)
+        elif again.request.attempt == held.request.attempt:
+            held.replies |= again.replies
+        else:
+            self._settle(again.replies, ACK)
+
+    def _say_again(self, request: Request) -> bool:
+        """Send all frames of an attempt that has ended here, where the edge may have missed them.
+
+        False where they are not all there any more, or where the edge knows that it has failed.
+        """
+        kept = self._shared.replay.ended(request.id)
+        if kept is None or kept.first or not (kept.complete or request.attempt < kept.attempt):
+            return False
+        self._send_again(request.id)
+        return True
+
+    def _send_again(self, request: str) -> None:
+        kept = self._shared.replay.find(request)
+        if kept is not None:
+            self._shared.metrics.resumed.inc(len(kept.frames))
+            subject = subjects.response(ProcessId(kept.edge), RequestId(request))
+            for frame in kept.frames:
+                self._send(subject, frame)
+
+    def _say_cancelled(self, request: str, edge: str, number: int, seq: int) -> bytes:
+        frame = codec.encode(Fail(number, seq, Code.CANCELLED, CANCELLED, retryable=False))
+        self._send(subjects.response(ProcessId(edge), RequestId(request)), frame)
+        return frame
+
+    def _forget(self, held: Attempt) -> None:
+        """Held and cancelled: as if it had begun and ended at once."""
+        request, replay = held.request, self._shared.replay
+        self._drop_held(held)
+        replay.begin(request.id, request.edge, held.number)
+        replay.add(request.id, self._say_cancelled(request.id, request.edge, held.number, 0))
+        replay.end(request.id, self._now(), complete=False)
+        self._settle(held.replies, ACK)
+
+    def _drop_held(self, held: Attempt) -> None:
+        for attempts in self._held.values():
+            if held in attempts:
+                attempts.remove(held)
 
     def _find(self, request: str) -> Attempt | None:
         if request in self._running:
@@ -203,23 +286,17 @@ class Intake:
     def _ended(self, attempt: Attempt) -> None:
         attempt.conclude()
         del self._running[attempt.request.id]
-        if attempt.again:
-            failed = attempt.outcome == Code.ENGINE_FAILED
-            self._release(attempt, NAK_LATER if failed else NAK)
-        elif attempt.outcome:
-            self._recent.add(attempt.request.id, self._now())
-            self._settle(attempt, ACK)
+        if attempt.outcome == Code.ENGINE_FAILED:
+            self._wary_until = self._now() + WARY_SECONDS
+        if attempt.outcome:
+            # The edge knows the outcome, and owns second attempts. Where it has begun one already,
+            # it may not have heard of this failure.
+            self._settle(attempt.replies, ACK)
+            self._settle(attempt.later, ACK if attempt.complete else NAK)
         self.pump()
 
-    def _release(self, attempt: Attempt, verb: bytes) -> None:
-        # Of several messages of one request one is enough to have it served.
-        *older, newest = sorted(attempt.replies)
-        for seq in older:
-            self._send(attempt.replies[seq], ACK)
-        self._send(attempt.replies[newest], verb)
-
-    def _settle(self, attempt: Attempt, verb: bytes) -> None:
-        for reply in attempt.replies.values():
+    def _settle(self, replies: dict[int, str], verb: bytes) -> None:
+        for reply in replies.values():
             self._send(reply, verb)
 
     def _send(self, subject: str, data: bytes) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from headrace.protocol import names
+from headrace.protocol.control import WINDOW_BYTES
 from headrace.protocol.names import Slug
 from headrace.runtime import config, engine
 from headrace.runtime.bus import BusOptions
@@ -30,9 +31,13 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     answer_bytes: Bytes = 64 * _MIB
     """The largest answer that is not streamed; it is held whole to count its tokens."""
     replay_bytes: Bytes = 4 * _MIB
-    """Frames kept per request to be sent again: thousands of tokens, older ones are let go."""
+    """Frames kept per request to be sent again; older ones are let go. A stream sends no more than
+    a window (1 MiB and what was read at once) before the edge has said that it came, so nothing of
+    it is lost while a link is down; at 50 tokens/s it comes to about that in 60 s. Must be two
+    windows. What is longer is a whole answer, which the edge would have made anew."""
     replay_total_bytes: Bytes = 256 * _MIB
-    """Frames kept of all requests together."""
+    """Frames kept of all requests together: 50 streams at 50 tokens/s and 300 bytes a token make
+    45 MiB in a minute without a link, and full windows of 190 streams fit in."""
     replay_seconds: Seconds = 60.0
     """How long frames are kept after the end: a link may be down for so long."""
 
@@ -105,3 +110,5 @@ def check(options: WorkerOptions) -> None:
     names.slug(options.cluster)
     names.slug(options.model)
     engine.check(options.engine)
+    if options.limits.replay_bytes < 2 * WINDOW_BYTES:
+        raise ValueError(f"limits.replay_bytes: must be at least {2 * WINDOW_BYTES}")

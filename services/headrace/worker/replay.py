@@ -5,16 +5,22 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class _Kept:
+class Kept:
+    """What is known of one request's last attempt."""
+
     edge: str
     attempt: int
     first: int = 0
+    """The seq of the oldest frame that is kept."""
     frames: deque[bytes] = field(default_factory=deque)
     size: int = 0
     ended_at: float | None = None
+    complete: bool = False
+    """Whether it ended with the end of its answer."""
 
     @property
     def next_seq(self) -> int:
+        """The seq of the frame that would follow."""
         return self.first + len(self.frames)
 
 
@@ -25,7 +31,7 @@ class Replay:
         self._per_request = per_request
         self._total = total
         self._seconds = seconds
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, Kept] = {}
         self.size = 0
         """Bytes kept in all."""
 
@@ -35,7 +41,7 @@ class Replay:
     def begin(self, request: str, edge: str, attempt: int) -> None:
         """Frames of a new attempt follow, from seq 0; those of an older one are forgotten."""
         self._forget(request)
-        self._kept[request] = _Kept(edge, attempt)
+        self._kept[request] = Kept(edge, attempt)
 
     def add(self, request: str, frame: bytes) -> None:
         """Keep the next frame of `request`; at a bound the oldest frames are let go."""
@@ -48,11 +54,12 @@ class Replay:
         if self.size > self._total:
             self._make_room(kept)
 
-    def end(self, request: str, now: float) -> None:
+    def end(self, request: str, now: float, *, complete: bool) -> None:
         """No frame of `request` follows; those there are stay for the retention time."""
         kept = self._kept.get(request)
         if kept is not None:
             kept.ended_at = now
+            kept.complete = complete
             # To the end, so that the ended lie in the order of their end.
             self._kept[request] = self._kept.pop(request)
 
@@ -73,12 +80,16 @@ class Replay:
             return None
         return list(kept.frames)[next_seq - kept.first :]
 
-    def edge(self, request: str) -> str | None:
-        """The edge that `request` came from, if it is known."""
-        kept = self._kept.get(request)
-        return kept.edge if kept else None
+    def find(self, request: str) -> Kept | None:
+        """What is known of `request`."""
+        return self._kept.get(request)
 
-    def _make_room(self, current: _Kept) -> None:
+    def ended(self, request: str) -> Kept | None:
+        """The same, if its last attempt has ended."""
+        kept = self._kept.get(request)
+        return kept if kept is not None and kept.ended_at is not None else None
+
+    def _make_room(self, current: Kept) -> None:
         for request, kept in list(self._kept.items()):
             if self.size <= self._total:
                 return
@@ -87,7 +98,7 @@ class Replay:
         while self.size > self._total and current.frames:
             self._drop_oldest(current)
 
-    def _drop_oldest(self, kept: _Kept) -> None:
+    def _drop_oldest(self, kept: Kept) -> None:
         size = len(kept.frames.popleft())
         kept.first += 1
         kept.size -= size

@@ -118,8 +118,8 @@ class Worker:
                 self._reason = TOO_LATE
                 self._log.warning("gave_up", reason=TOO_LATE)
         except asyncio.CancelledError:
-            # Told to stop at once: whoever waits still hears of it, or gets another worker.
-            intake.hand_over(Code.WORKER_DRAINED, DRAINED)
+            # Told to stop at once: whoever waits gets another worker.
+            intake.fail_all(Code.WORKER_DRAINED, DRAINED)
             self._reason = "stopped at once"
             raise
         finally:
@@ -197,7 +197,7 @@ class Worker:
         with suppress(TimeoutError):
             async with life.draining():
                 await intake.drained()
-        intake.hand_over(Code.WORKER_DRAINED, DRAINED)
+        intake.fail_all(Code.WORKER_DRAINED, DRAINED)
         with suppress(TimeoutError):
             async with asyncio.timeout(ABORT_SECONDS):
                 await intake.idle()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace.runtime.config import ConfigError
-from headrace.runtime.engine import Kind
+from headrace.runtime.engine import Continues, Kind
 from headrace.worker import main, options, walltime
 
 MINIMAL = """
@@ -33,6 +33,16 @@ def test_little_is_enough(tmp_path: Path) -> None:
     assert walltime.drain_at(chosen) is None
 
 
+def test_how_an_engine_continues_depends_on_its_kind(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL).engine.way is Continues.TEXT
+    assert load(tmp_path, MINIMAL + 'continues = "no"\n').engine.way is Continues.NO
+    vllm = MINIMAL.replace("llamacpp", "vllm")
+    assert load(tmp_path, vllm).engine.way is Continues.TOKENS
+    command = MINIMAL.replace("llamacpp", "command") + 'command = ["x", "{socket}"]\n'
+    assert load(tmp_path, command).engine.way is Continues.NO
+    assert load(tmp_path, command + 'continues = "tokens"\n').engine.way is Continues.TOKENS
+
+
 def test_lanes_come_in_the_order_of_their_weight(tmp_path: Path) -> None:
     chosen = load(tmp_path, MINIMAL + "[lanes]\nlow = 9\n")
     assert list(chosen.lanes.weights) == ["low", "high", "normal"]
@@ -56,6 +66,8 @@ def test_the_environment_overrides(tmp_path: Path) -> None:
     [
         ("", "cluster"),
         (MINIMAL + "unknown = 1\n", "unknown"),
+        (MINIMAL + 'continues = "maybe"\n', "continues"),
+        (MINIMAL + "[limits]\nreplay_bytes = 2000000\n", "replay_bytes"),
         ("slots = 0\n" + MINIMAL, "slots"),
         ("slot = 8\n" + MINIMAL, "slot"),
         (MINIMAL.replace('"m1"', '"M 1"'), "slug"),

@@ -3,6 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.protocol.control import WINDOW_BYTES
+from headrace.worker.options import Limits
 from headrace.worker.replay import Replay
 
 
@@ -62,7 +64,7 @@ def test_what_ended_is_kept_for_a_while() -> None:
     kept.add("a", b"0")
     kept.expire(1000.0)
     assert kept.since("a", 1, 0) == [b"0"], "it runs still"
-    kept.end("a", 1000.0)
+    kept.end("a", 1000.0, complete=True)
     kept.expire(1009.9)
     assert kept.since("a", 1, 0) == [b"0"]
     kept.expire(1010.0)
@@ -75,8 +77,8 @@ def test_at_the_bound_of_all_the_longest_ended_goes_first() -> None:
     for name in "abc":
         kept.begin(name, "edge", 1)
         kept.add(name, b"1")
-    kept.end("b", 1.0)
-    kept.end("a", 2.0)
+    kept.end("b", 1.0, complete=True)
+    kept.end("a", 2.0, complete=True)
     kept.add("c", b"22")
     assert kept.since("b", 1, 0) is None
     assert kept.since("a", 1, 0) == [b"1"]
@@ -93,6 +95,34 @@ def test_at_the_bound_of_all_a_running_one_loses_its_own_beginning() -> None:
     assert kept.since("a", 1, 0) == [b"1"]
     assert kept.since("b", 1, 0) is None
     assert kept.since("b", 1, 1) == [b"2", b"3"]
+
+
+def test_a_minute_without_a_link_loses_nothing() -> None:
+    """50 streams of 50 tokens/s, each token an event and frame of its own."""
+    limits = Limits()
+    kept = replay(limits.replay_bytes, limits.replay_total_bytes, limits.replay_seconds)
+    seconds, rate, frame = 60, 50, b"x" * 300
+    names = [str(number) for number in range(50)]
+    for name in names:
+        kept.begin(name, "edge", 1)
+        for _ in range(seconds * rate):
+            kept.add(name, frame)
+        kept.end(name, 0.0, complete=True)
+    kept.expire(59.9)
+    for name in names:
+        assert len(kept.since(name, 1, 0) or ()) == seconds * rate
+    assert kept.size < limits.replay_total_bytes / 5
+
+
+def test_what_may_be_on_the_way_is_kept() -> None:
+    limits = Limits()
+    read_at_once = 512 * 1024
+    frames = (WINDOW_BYTES + read_at_once) // 250
+    kept = replay(limits.replay_bytes, limits.replay_total_bytes)
+    kept.begin("a", "edge", 1)
+    for _ in range(frames):
+        kept.add("a", b"x" * 280)
+    assert len(kept.since("a", 1, 0) or ()) == frames
 
 
 steps = st.lists(
@@ -115,12 +145,12 @@ def test_bounds_hold_and_what_is_sent_again_is_right(steps: list[tuple[str, str,
         if verb == "begin":
             kept.begin(name, "edge", number)
             sent[name] = number, []
-        elif verb == "add" and name in sent and kept.edge(name):
+        elif verb == "add" and name in sent and kept.find(name):
             frame = bytes([number]) * number
             kept.add(name, frame)
             sent[name][1].append(frame)
         elif verb == "end":
-            kept.end(name, now)
+            kept.end(name, now, complete=True)
         else:
             now += number
             kept.expire(now)
