@@ -39,8 +39,10 @@ class Prompt(msgspec.Struct, frozen=True):
 
     @property
     def ids(self) -> list[int]:
-        """Token ids that stand for this prompt, `tokens` of them."""
-        return [_SEED_IDS + byte for byte in self.seed] + [0] * (self.tokens - _SEED_BYTES)
+        """Token ids that stand for this prompt, `tokens` of them; those of the text sent last."""
+        sent = token_ids(indices(Prompt(self.seed, 0), self.sent))
+        asked = [_SEED_IDS + byte for byte in self.seed]
+        return asked + [0] * (self.tokens - _SEED_BYTES - self.sent) + sent
 
 
 def prompt_of(body: Mapping[str, Any]) -> Prompt:
@@ -51,6 +53,8 @@ def prompt_of(body: Mapping[str, Any]) -> Prompt:
             return _prompt(messages[:-1], sent=len(messages[-1]["content"].split()))
         return _prompt(messages)
     prompt = body["prompt"]
+    if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
+        (prompt,) = prompt
     if isinstance(prompt, list) and prompt and all(isinstance(each, int) for each in prompt):
         seed = prompt[:_SEED_BYTES]
         if len(seed) == _SEED_BYTES and all(_SEED_IDS <= each < _WORD_IDS for each in seed):
@@ -85,6 +89,11 @@ def token_ids(picked: bytes) -> list[int]:
 def token_id(index: int) -> int:
     """The id of a word, from 512 to 767."""
     return _WORD_IDS + index
+
+
+def text_of_ids(ids: Sequence[int]) -> str:
+    """The text of token ids: those of a prompt have none."""
+    return text_of(bytes(each - _WORD_IDS for each in ids if each >= _WORD_IDS))
 
 
 def text_of(picked: bytes, sent: int = 0) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from loadtests.words import Prompt, expected_vector, prompt_of
+from loadtests.words import Prompt, expected_vector, prompt_of, text_of_ids
 
 MAX_TOKENS: Final = 131_072
 _FINGERPRINT: Final = "sim-0"
@@ -69,16 +69,16 @@ def read(data: bytes, model: str) -> dict[str, Any]:
 
 def task(body: dict[str, Any], *, chat: bool, default_tokens: int) -> Task:
     """What a body asks for. Raises RequestError."""
+    prompt = _prompt(body)
     limit = body.get("max_completion_tokens")
     if limit is None:
         limit = body.get("max_tokens")
-    count = default_tokens if limit is None else limit
+    if limit == MAX_TOKENS - prompt.tokens:
+        limit = None  # what the context holds is no limit of the client's
+    # A model ends by itself at the same place, however much of its answer it is given.
+    count = max(1, default_tokens - prompt.sent) if limit is None else limit
     if not isinstance(count, int) or not 1 <= count <= MAX_TOKENS:
         raise RequestError(f"max_tokens must be from 1 to {MAX_TOKENS}.", param="max_tokens")
-    try:
-        prompt = prompt_of(body)
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise RequestError("There is no prompt that can be read.") from error
     return Task(
         chat=chat,
         prompt=prompt,
@@ -90,6 +90,28 @@ def task(body: dict[str, Any], *, chat: bool, default_tokens: int) -> Task:
         id=("chatcmpl-" if chat else "cmpl-") + secrets.token_hex(8),
         created=int(time.time()),
     )
+
+
+def _prompt(body: dict[str, Any]) -> Prompt:
+    try:
+        return prompt_of(body)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise RequestError("There is no prompt that can be read.") from error
+
+
+def tokenize(body: dict[str, Any]) -> bytes:
+    """The token ids of a prompt. Raises RequestError."""
+    ids = _prompt(body).ids
+    answer = {"count": len(ids), "max_model_len": MAX_TOKENS, "tokens": ids, "token_strs": None}
+    return encode(answer)
+
+
+def detokenize(body: dict[str, Any]) -> bytes:
+    """The text of token ids. Raises RequestError."""
+    ids = body.get("tokens")
+    if not isinstance(ids, list):
+        raise RequestError("tokens must be a list of token ids.", param="tokens")
+    return encode({"prompt": text_of_ids(ids)})
 
 
 def whole(task: Task, model: str, text: str, ids: list[int]) -> bytes:

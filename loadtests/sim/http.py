@@ -15,6 +15,7 @@ MAX_BODY: Final = 64 * 1024 * 1024
 MAX_PIPELINED: Final = 64
 
 _INFERENCES: Final = {b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"}
+_TOKENIZERS: Final = {b"/tokenize": bodies.tokenize, b"/detokenize": bodies.detokenize}
 _PAGES: Final = {b"/health", b"/v1/models", b"/metrics"}
 
 
@@ -136,7 +137,13 @@ class Http(asyncio.Protocol):
 
     def _dispatch(self, method: bytes, path: bytes, data: bytes) -> None:
         engine = self._engine
-        wanted = b"POST" if path in _INFERENCES else b"GET" if path in _PAGES else None
+        wanted = (
+            b"POST"
+            if path in _INFERENCES or path in _TOKENIZERS
+            else b"GET"
+            if path in _PAGES
+            else None
+        )
         if wanted != method:
             found = wanted is not None
             text = b"Method Not Allowed" if found else b"Not Found"
@@ -145,6 +152,8 @@ class Http(asyncio.Protocol):
             self.reply(503, bodies.error_body(503, "Loading model"))
         elif path in _INFERENCES:
             self._infer(path, data)
+        elif path in _TOKENIZERS:
+            self.reply(200, _TOKENIZERS[path](bodies.read(data, engine.options.model)))
         elif path == b"/v1/models":
             self.reply(200, bodies.models(engine.options.model))
         elif path == b"/metrics":

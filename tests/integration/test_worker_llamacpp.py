@@ -12,6 +12,7 @@ from headrace.protocol.control import Cancel
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, End, Fail
+from tests.continue_kit import chunks, cuts, go_on, goes_on, partial_of, refused, whole
 from tests.parts import gguf
 from tests.processes import alive
 from tests.worker_kit import NAME, Stand, WorkerProcess, descendants
@@ -110,6 +111,32 @@ async def test_a_signal_for_the_whole_job_step(stand: Stand, worker: WorkerProce
     assert time.monotonic() - began < 5, "it was not asked but killed"
     assert not any(alive(pid) for pid in pids)
     assert worker.has_left_nothing()
+
+
+async def test_answers_go_on_where_another_worker_stopped(
+    stand: Stand, worker: WorkerProcess
+) -> None:
+    """By the text: llama.cpp takes the last message of the assistant's for the beginning."""
+    emojis = [{"role": "user", "content": "Reply with emojis: 😀 🎉 and é"}]
+    begun = [*CHAT["messages"], {"role": "assistant", "content": "One, two,"}]
+    for body, endpoint in (
+        (CHAT, Endpoint.CHAT),
+        (CHAT | {"messages": begun, "max_tokens": 8}, Endpoint.CHAT),
+        ({"prompt": "One, two,", "max_tokens": 12, "temperature": 0}, Endpoint.COMPLETIONS),
+    ):
+        answer = await whole(stand, body, endpoint)
+        for cut in cuts(answer, step=5):
+            await goes_on(stand, answer, cut)
+    answer = await whole(stand, CHAT | {"messages": emojis})
+    for cut in cuts(answer, step=2):
+        partial = partial_of(chunks(answer)[:cut])
+        rest = await go_on(stand, answer, partial)
+        # Some characters are several tokens, and only their number is not known exactly.
+        assert (partial.text + rest.text).startswith(answer.text)
+    answer = await whole(stand, {"prompt": "One", "max_tokens": 9}, Endpoint.COMPLETIONS)
+    fail = await refused(stand, answer, prompt=[1, 2, 3])
+    assert fail.code is Code.NOT_CONTINUED
+    await stand.edge.emptied()
 
 
 async def test_a_model_that_is_none(stand: Stand) -> None:

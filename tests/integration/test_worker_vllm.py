@@ -1,17 +1,23 @@
 """The worker on vLLM, once: it takes half a minute to load."""
 
 import asyncio
+import contextlib
 import os
+import re
 import signal
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.protocol.control import Cancel
+from headrace.protocol.endpoints import ENGINE_PATHS, Endpoint
+from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, End
-from tests.parts import VLLM_MODEL, vllm
+from tests.continue_kit import chunks, cuts, go_on, goes_on, partial_of, refused, whole
+from tests.parts import VLLM_MODEL, UnixHTTPConnection, vllm
 from tests.processes import alive
-from tests.worker_kit import NAME, Stand, descendants
+from tests.worker_kit import NAME, Answer, Stand, WorkerProcess, descendants
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
@@ -20,6 +26,61 @@ CHAT: dict[str, Any] = {
     "max_tokens": 24,
     "temperature": 0,
 }
+
+
+EMOJIS = CHAT | {"messages": [{"role": "user", "content": "Reply with emojis: 😀 🎉 and é"}]}
+
+
+async def it_goes_on(stand: Stand, worker: WorkerProcess) -> None:
+    """Wherever an answer was cut, by its ids or by its text; and nobody sees the ids."""
+    for body, endpoint in (
+        (CHAT, Endpoint.CHAT),
+        (EMOJIS, Endpoint.CHAT),
+        ({"messages": CHAT["messages"], "temperature": 0, "seed": 1}, Endpoint.CHAT),
+        ({"prompt": "One, two,", "max_tokens": 9, "temperature": 0}, Endpoint.COMPLETIONS),
+        ({"prompt": "One, two,", "temperature": 0}, Endpoint.COMPLETIONS),  # up to the default
+    ):
+        answer = await whole(stand, body, endpoint)
+        end = answer.frames[-1]
+        assert isinstance(end, End)
+        ids = b"".join(chunk.tokens for chunk in chunks(answer))
+        assert len(ids) == 4 * end.usage.completion_tokens
+        assert told_by_itself(worker, answer) == unlike(answer.body)
+        for cut in cuts(answer, step=4):
+            rest = await goes_on(stand, answer, cut)
+            sent = b"".join(chunk.tokens for chunk in [*chunks(answer)[:cut], *chunks(rest)])
+            assert sent == ids
+        if endpoint is Endpoint.CHAT and "max_tokens" in body and body is not EMOJIS:
+            for cut in cuts(answer, step=8):
+                await goes_on(stand, answer, cut, tokens=b"")
+
+    # Ids that end within a character: the rest must not begin with the prompt.
+    answer = await whole(stand, EMOJIS)
+    ids = b"".join(chunk.tokens for chunk in chunks(answer))
+    for half in (4, 8):
+        partial = partial_of(chunks(answer)[:3])
+        assert partial.text == "🎉"
+        ahead = msgspec.structs.replace(partial, tokens=ids[: len(partial.tokens) + half])
+        rest = await go_on(stand, answer, ahead)
+        assert ahead.text + rest.text == answer.text
+    fail = await refused(stand, answer, max_tokens=100_000)
+    assert fail.code is Code.NOT_CONTINUED
+
+
+def told_by_itself(worker: WorkerProcess, answer: Answer) -> bytes:
+    """The same stream as the engine tells it to whoever asks for no ids."""
+    body = msgspec.json.decode(answer.request.body) | {"stream": True, "model": NAME}
+    connection = UnixHTTPConnection(str(worker.socket()), timeout=60)
+    with contextlib.closing(connection):
+        path = ENGINE_PATHS[answer.request.endpoint]
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", path, msgspec.json.encode(body), headers)
+        return unlike(connection.getresponse().read())
+
+
+def unlike(stream: bytes) -> bytes:
+    """A stream without what is another in each."""
+    return re.sub(rb'"id":"[^"]*"|"created":\d+', b"", stream)
 
 
 async def test_vllm_from_start_to_a_killed_worker(stand: Stand) -> None:
@@ -46,6 +107,8 @@ async def test_vllm_from_start_to_a_killed_worker(stand: Stand) -> None:
     refused = await stand.edge.ask(CHAT | {"max_tokens": 100_000}, stream=True)
     assert isinstance(await refused.ended(60), End)
     assert refused.frames[1].status == 400  # type: ignore[union-attr]
+
+    await it_goes_on(stand, worker)
 
     long = await stand.edge.ask(CHAT | {"max_tokens": 1500, "ignore_eos": True})
     accepted = await long.frame(Accepted)

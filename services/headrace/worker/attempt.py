@@ -19,6 +19,7 @@ from headrace.runtime.logging import Logger
 from headrace.worker import body, sse
 from headrace.worker.answer import ENGINE_FAILED, Answer
 from headrace.worker.client import EngineClient
+from headrace.worker.continuation import Continuation, Plan, check_status
 from headrace.worker.metrics import Metrics
 from headrace.worker.options import WorkerOptions
 from headrace.worker.outbox import Outbox
@@ -26,6 +27,8 @@ from headrace.worker.replay import Replay
 
 HIGH_WATER_BYTES: Final = 2 * 1024 * 1024
 """When so much waits to be sent, answers are read no faster than the bus takes them."""
+
+EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 
 CANCELLED: Final = "Nobody waits for this answer any more."
 
@@ -60,6 +63,7 @@ class Attempt:
         """Whether the answer was sent to its end."""
         self._shared = shared
         self._subject = subjects.response(ProcessId(request.edge), RequestId(request.id))
+        self._after = request.partial.after if request.partial is not None else 0
         self._seq = 0
         self._bytes = 0
         self._began = 0.0
@@ -76,10 +80,12 @@ class Attempt:
         """Say that the request is accepted, and work on it in a task of its own."""
         self._began = time.monotonic()
         self._shared.replay.begin(self.request.id, self.request.edge, self.number)
-        accepted = Accepted(
-            self.number, self._next(), self._shared.worker, self._shared.options.cluster
-        )
-        self._emit(accepted)
+        self._emit(
+            Accepted(
+                self.number, self._next(), self._shared.worker, self._shared.options.cluster,
+                self._after,
+            )
+        )  # fmt: skip
         self._task = tasks.create_task(self._run(), name=f"request {self.request.id}")
         return self._task
 
@@ -127,22 +133,45 @@ class Attempt:
             self.conclude()
 
     async def _serve(self) -> None:
+        plan = await self._plan()
+        usage, status = plan.reader.usage, 200
+        if plan.path:
+            usage, status = await self._exchange(plan)
+        else:
+            self.head(200, EVENT_STREAM)
+            self.chunk(plan.said)
+        self._usage = usage
+        timings = Timings(self._first_byte, self._elapsed())
+        self._emit(End(self.number, self._next(), self._usage, timings))
+        self.complete = True
+        self.outcome = "ok" if status < 400 else "engine_refused"
+
+    async def _plan(self) -> Plan:
         request, shared = self.request, self._shared
+        engine = shared.options.engine
         made = body.rewrite(
             request.body,
             name=shared.options.model_name,
             endpoint=request.endpoint,
             stream=request.stream,
-            ids=shared.options.engine.way is Continues.TOKENS,
+            ids=engine.way is Continues.TOKENS,
         )
+        if request.stream and request.partial is not None:
+            return await Continuation(shared.client, engine, request, request.partial, made).plan()
         reader = sse.UsageReader(keep=made.wants_usage)
-        answer = Answer(shared.options.limits, self, reader, ids=made.ids)
-        exchange = await shared.client.post(ENGINE_PATHS[request.endpoint], made.data, answer)
+        return Plan(ENGINE_PATHS[request.endpoint], made.data, reader, made.ids)
+
+    async def _exchange(self, plan: Plan) -> tuple[Usage, int]:
+        """Post it to the engine and send the answer; the usage and the engine's status."""
+        answer = Answer(self._shared.options.limits, self, plan.reader, ids=plan.ids)
+        exchange = await self._shared.client.post(plan.path, plan.body, answer)
         try:
             while not await exchange.complete():
                 await self._let_the_bus_catch_up()
                 await self._let_the_client_catch_up()
                 exchange.resume()
+            if self._after and not answer.streams:
+                check_status(answer.status)
             for piece in answer.rest():
                 self.chunk(piece)
                 if self.congested:
@@ -150,11 +179,7 @@ class Attempt:
         finally:
             answer.drop()
             exchange.close()
-        self._usage = answer.usage
-        timings = Timings(self._first_byte, self._elapsed())
-        self._emit(End(self.number, self._next(), self._usage, timings))
-        self.complete = True
-        self.outcome = "ok" if answer.status < 400 else "engine_refused"
+        return answer.usage, answer.status
 
     # answer.Output
 

@@ -17,6 +17,9 @@ CONNECT_SECONDS: Final = 10.0
 MAX_HEADER_BYTES: Final = 64 * 1024
 """Far more than any engine sends."""
 
+MAX_FETCHED_BYTES: Final = 32 * 1024 * 1024
+"""Of what is fetched the ids of a long prompt are the most: some megabytes."""
+
 LINGER_SECONDS: Final = 1.0
 """An engine whose answer has ended may need a moment to end its response, too."""
 
@@ -190,6 +193,16 @@ class EngineClient:
         """Send a request and throw its answer away; the status, or 0 where there was none."""
         return await self._status(_post(path, body), seconds)
 
+    async def fetch(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Send a request: the status and the body of its answer. Raises OSError."""
+        seen = _Whole()
+        exchange = await self.post(path, body, seen)
+        try:
+            await exchange.complete()
+        finally:
+            exchange.close()
+        return seen.status, bytes(seen.data)
+
     async def _status(self, request: bytes, seconds: float) -> int:
         seen = _Status()
         try:
@@ -234,4 +247,18 @@ class _Status:
         self.status = status
 
     def body(self, data: bytes) -> Flow:  # noqa: ARG002
+        return Flow.GO
+
+
+class _Whole(_Status):
+    """Keeps the body, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = bytearray()
+
+    def body(self, data: bytes) -> Flow:
+        self.data += data
+        if len(self.data) > MAX_FETCHED_BYTES:
+            raise EngineError("the engine's answer is too large")
         return Flow.GO

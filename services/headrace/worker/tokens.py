@@ -11,7 +11,7 @@ from typing import Final
 
 from headrace.worker import sse
 
-_KEY: Final = b'"token_ids":['
+_KEY: Final = b'token_ids":['
 _IDS: Final = re.compile(rb'"token_ids":\[([0-9,]*)\]')
 _NONE: Final = b'"token_ids":null'
 _PROMPT_KEY: Final = b'"prompt_token_ids":['
@@ -42,7 +42,7 @@ class Taker:
 
     def take(self, events: bytes) -> tuple[bytes, bytes]:
         """Whole events as the client sees them, and the ids of their tokens, packed."""
-        if _KEY not in events:
+        if _KEY not in events:  # the end of both keys
             return events, b""
         if _PROMPT_KEY in events:
             events = _PROMPT.sub(b'"prompt_token_ids":null', events)

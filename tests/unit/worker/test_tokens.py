@@ -44,6 +44,8 @@ def test_events_without_ids_are_not_touched() -> None:
 def test_the_prompts_ids_are_taken_out_and_forgotten() -> None:
     first = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}],"prompt_token_ids":%b}'
     taker = Taker()
+    alone = taker.take(first % b"[1,2]" + b"\n\n")
+    assert alone == (first % b"null" + b"\n\n", b"")
     got = taker.take(first % b"[1,2]" + b"\n\n" + said("a", [3]))
     assert got == (first % b"null" + b"\n\n" + said("a"), pack(b"3"))
 
