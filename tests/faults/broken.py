@@ -10,9 +10,9 @@ from typing import Final
 
 import msgspec
 
-from headrace.edge.answer import Answer, Step
+from headrace.edge.answer import Answer, Phase, Step
 from headrace.edge.main import main as edge_main
-from headrace.protocol.frames import Frame
+from headrace.protocol.frames import Accepted, Frame
 from headrace.runtime.bus import Message
 from headrace.runtime.jetstream import ACK
 from headrace.worker.intake import Intake
@@ -43,9 +43,24 @@ def ignore_numbers() -> None:
     Answer.on_frame = broken  # type: ignore[method-assign]
 
 
+def accept_anything() -> None:
+    """An edge to which every new attempt is welcome, wherever it goes on."""
+    on_frame = Answer.on_frame
+
+    def broken(self: Answer, frame: Frame) -> Step:
+        if isinstance(frame, Accepted) and frame.attempt > self.attempt:
+            frame = msgspec.structs.replace(frame, after=self.after)
+            if self.phase is Phase.RUNNING:
+                self.phase = Phase.QUEUED
+        return on_frame(self, frame)
+
+    Answer.on_frame = broken  # type: ignore[method-assign]
+
+
 MISTAKES: Final[dict[str, Callable[[], None]]] = {
     "acknowledge-early": acknowledge_early,
     "ignore-numbers": ignore_numbers,
+    "accept-anything": accept_anything,
 }
 
 

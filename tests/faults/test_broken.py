@@ -8,6 +8,7 @@ import pytest
 from tests.faults.harness import cell
 from tests.faults.harness.faults import Blow, Fault
 from tests.faults.harness.phases import Phase
+from tests.faults.harness.race import second_thoughts
 from tests.faults.harness.site import Plan, running
 from tests.faults.harness.verdict import Kind
 
@@ -34,3 +35,8 @@ async def test_an_edge_that_ignores_the_numbers_of_frames(
         blow = Blow(Fault("worker", "lose", 0.5), site.workers[0])
         result = await cell.run(site, blow, Phase.MID_STREAM)
         assert Kind.MISSING in {each.kind for each in result.bad}
+
+
+async def test_an_edge_that_accepts_every_attempt(tmp_path: Path, guard_module: Any) -> None:
+    async with running(tmp_path, plan("accept-anything")) as site:
+        assert (await second_thoughts(site)).kind is Kind.DOUBLED

@@ -13,8 +13,9 @@ from tests.faults.harness import cell
 from tests.faults.harness.cell import Result
 from tests.faults.harness.faults import Blow, Fault
 from tests.faults.harness.phases import Phase
+from tests.faults.harness.race import second_thoughts
 from tests.faults.harness.site import Plan, Site, running
-from tests.faults.harness.verdict import Kind
+from tests.faults.harness.verdict import Kind, Verdict
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh, pytest.mark.timeout(120)]
 
@@ -60,6 +61,10 @@ async def test_the_client_notices_nothing(
     result = await cell.run(site, Blow(fault, site.workers[0]), phase)
     tell(result, record_property)
     assert {each for each in result.verdicts if each.kind is not Kind.UNBROKEN} == set()
+
+
+async def test_a_silent_worker_that_speaks_first_goes_on(site: Site) -> None:
+    assert await second_thoughts(site) == Verdict(Kind.UNBROKEN)
 
 
 @pytest.mark.parametrize(("fault", "phase"), named(ENDED))
