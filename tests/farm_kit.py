@@ -250,6 +250,7 @@ class Farm:
                     "--model", "{name}", "--load-seconds", "1",
                 ),
                 "stop_seconds": 2.0,
+                "continues": "tokens",
             },
             "engine.env": {"PYTHONPATH": pythonpath(), "SIM_TOKENS": "20", "SIM_DELAY_MS": "20"},
             "scale": {"min": 0, "max": 2, "idle_seconds": 5.0, "load_seconds": 4.0},

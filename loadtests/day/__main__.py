@@ -20,12 +20,14 @@ import msgspec
 from loadtests.day import report
 from loadtests.day.oracle import Oracle
 from loadtests.day.results import OURS, Against, Day, Result
-from loadtests.day.run import point, simulate
+from loadtests.day.run import Point, point, simulate
 from loadtests.day.scenarios import SLOTS, Model, Scenario, policies, quick, requests, scenarios
 from loadtests.day.telling import Coverage, Telling, coverage
 
 RESULTS: Final = Path(__file__).parent.parent / "results"
 WAITS_AT_ONCE: Final = 6
+PLANNED: Final = 1800.0
+"""A planner changes the number of workers on the half hour."""
 
 
 def measure(scenario: Scenario, traces: Path | None) -> Result:
@@ -55,6 +57,8 @@ class Question(NamedTuple):
 
     model: Model
     load_seconds: float
+    hold: float
+    """Seconds for which a number of workers holds: 0 for the oracle, more for the planner."""
     waits: tuple[float, ...]
 
 
@@ -66,12 +70,13 @@ def questions(asked: Sequence[Scenario], results: Sequence[Result]) -> Iterator[
         found.update(rounded_up(each.p95) for each in result.of(OURS))
     for (model, load), each in waits.items():
         ordered = sorted(each)
-        for at in range(0, len(ordered), WAITS_AT_ONCE):
-            yield Question(model, load, tuple(ordered[at : at + WAITS_AT_ONCE]))
+        for hold in (0.0, PLANNED) if model.kind != "rare" else (0.0,):
+            for at in range(0, len(ordered), WAITS_AT_ONCE):
+                yield Question(model, load, hold, tuple(ordered[at : at + WAITS_AT_ONCE]))
 
 
 def answer(question: Question, traces: Path | None) -> list[float]:
-    """The oracle's bounds."""
+    """The bounds."""
     model = question.model
     oracle = Oracle(
         requests(model, traces),
@@ -82,17 +87,33 @@ def answer(question: Question, traces: Path | None) -> list[float]:
         start=question.load_seconds,
         most=model.most,
     )
-    return [each / 3600 / model.span.days for each in oracle.least(question.waits)]
+    seconds = oracle.least(question.waits, question.hold)
+    return [each / 3600 / model.span.days for each in seconds]
 
 
-def against(result: Result, least: dict[float, float]) -> list[Against]:
-    """Our settings beside what the oracle pays at `least` at each wait."""
-    found = []
-    for ours in result.of(OURS):
-        hours = least[rounded_up(ours.p95)]
-        ratio = ours.gpu_hours / hours
-        found.append(Against(setting=ours.setting, p95=ours.p95, oracle=hours, ratio=ratio))
-    return found
+class Bounds:
+    """All answers."""
+
+    def __init__(self) -> None:
+        self._hours: dict[tuple[Model, float, float, float], float] = {}
+
+    def add(self, question: Question, hours: Sequence[float]) -> None:
+        """Take answers in."""
+        for wait, each in zip(question.waits, hours, strict=True):
+            self._hours[question.model, question.load_seconds, question.hold, wait] = each
+
+    def against(self, scenario: Scenario, ours: Point) -> Against:
+        """One of our settings beside what the oracle and the planner pay at its wait."""
+        key, wait = (scenario.model, scenario.load), rounded_up(ours.p95)
+        oracle = self._hours[*key, 0.0, wait]
+        planner = self._hours.get((*key, PLANNED, wait))
+        return Against(
+            setting=ours.setting,
+            p95=ours.p95,
+            oracle=oracle,
+            ratio=ours.gpu_hours / oracle,
+            planner=planner,
+        )
 
 
 def rounded_up(wait: float) -> float:
@@ -107,20 +128,20 @@ def compare(asked: Sequence[Scenario], traces: Path | None) -> list[Result]:
     """All policies on these scenarios, and the oracle."""
     begun = perf_counter()
     results: list[Result] = []
-    least: dict[tuple[Model, float], dict[float, float]] = {}
+    bounds = Bounds()
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for result in pool.map(measure, asked, repeat(traces)):
             results.append(result)
             print(f"{perf_counter() - begun:6.0f} s  {result.scenario}", file=sys.stderr)
         put = list(questions(asked, results))
         for question, hours in zip(put, pool.map(answer, put, repeat(traces)), strict=True):
-            known = least.setdefault((question.model, question.load_seconds), {})
-            known.update(zip(question.waits, hours, strict=True))
-            name = f"oracle, {question.model.kind}, loads in {question.load_seconds:g} s"
+            bounds.add(question, hours)
+            name = "planner" if question.hold else "oracle"
+            name += f", {question.model.kind}, loads in {question.load_seconds:g} s"
             print(f"{perf_counter() - begun:6.0f} s  {name}", file=sys.stderr)
     return [
         msgspec.structs.replace(
-            result, against=against(result, least[scenario.model, scenario.load])
+            result, against=[bounds.against(scenario, ours) for ours in result.of(OURS)]
         )
         for scenario, result in zip(asked, results, strict=True)
     ]

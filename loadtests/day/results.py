@@ -21,6 +21,8 @@ class Against(msgspec.Struct, frozen=True, kw_only=True):
     """What the oracle pays at least."""
     ratio: float
     """Ours over `oracle`."""
+    planner: float | None
+    """What who knows all but changes the number of workers only on the half hour pays at least."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

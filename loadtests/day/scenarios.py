@@ -39,7 +39,7 @@ MORNING: Final = Span(7 * HOUR, 9 * HOUR, 13 * HOUR)
 MODELS: Final = (
     Model("busy", 10, FRIDAY_SATURDAY, 5.0),
     Model("bursty", 10, FRIDAY_SATURDAY, 5.0),
-    Model("rare", 2, TWO_WEEKS, 30.0),
+    Model("rare", 2, TWO_WEEKS, 5.0),
 )
 
 
@@ -90,8 +90,8 @@ def policies(scenario: Scenario) -> Iterator[tuple[str, str, Site, Policy]]:
         policy = Telling(spec) if patience == Scaling().patience else Ours(spec)
         yield OURS, f"patience {patience:g}", scenario.site(), policy
     lead = scenario.load * 1.2 + 1.5 * QUEUES[scenario.queue].median + 120
-    for window in (120.0, 900.0):
-        for threshold in (0.25, 0.5, 0.75, 1.0):
+    for window in (120.0, 900.0, 3600.0):
+        for threshold in (0.25, 0.5, 0.75, 1.0, 1.5):
             for hours in (1, 4):
                 yield (
                     "averaging",

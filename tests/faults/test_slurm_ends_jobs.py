@@ -10,6 +10,7 @@ import pytest
 from headrace.slurm.local import HIGH, LocalOptions
 from tests.farm_kit import Farm, eventually, running
 from tests.load_kit import http_session, load
+from tests.path_kit import expected, stream
 
 pytestmark = [
     pytest.mark.anyio, pytest.mark.slurm, pytest.mark.openssh, pytest.mark.timeout(400),
@@ -48,6 +49,37 @@ async def test_a_preempted_worker_finishes_what_it_has_begun_within_the_grace(
         f"the worker had left after {gone:.1f} s",
     )  # fmt: skip
     assert not failed
+
+
+async def test_streams_longer_than_the_grace_go_on_elsewhere(
+    tmp_path: Path, record_property: Any
+) -> None:
+    """Streams of ten seconds, a drain of two: whatever the worker has not finished, another one
+    continues."""
+    options = LocalOptions(kill_wait=3, grace_seconds=4)
+    with running(tmp_path / "farm", options=options) as farm:
+        (place,) = farm.places.values()
+        farm.serve(
+            slots=16, drain_seconds=2.0, scale={"min": 2, "max": 2}, env={"SIM_DELAY_MS": "20"}
+        )
+        await eventually(lambda: len(place.workers("ready")) == 2, 60, farm)
+        async with http_session(120) as http:
+            asked = [
+                asyncio.create_task(stream(http, farm.info, f"long {number}", 500))
+                for number in range(20)
+            ]
+            await asyncio.sleep(3)
+            (worker, _) = place.workers("ready")
+            place.submit_other(
+                f"--partition={HIGH}", f"--nodelist={worker.node}", "--gres=gpu:4", "--time=1"
+            )
+            outcomes = await asyncio.gather(*asked)
+    for number, outcome in enumerate(outcomes):
+        assert outcome.done, outcome
+        assert outcome.text == expected(farm.info, f"long {number}", 500)
+        assert not outcome.error
+    slowest = max(outcome.seconds for outcome in outcomes)
+    record_property("told", f"preempted: 20 of 20 long streams went on, {slowest:.1f} s at most")
 
 
 async def test_a_model_crosses_three_walltimes_and_is_always_there(

@@ -54,7 +54,7 @@ async def test_a_squeue_that_does_not_tell_the_truth_ends_nothing(
         await asyncio.sleep(2)
         await eventually(lambda: fresh(place), 60, farm)
     assert not await asked.failed()
-    assert running_jobs(place) == before
+    assert running_jobs(place) == before, farm.told()
     assert len(place.calls("sbatch")) == submitted
 
 
@@ -102,7 +102,7 @@ async def test_a_controller_that_is_away_for_a_minute_changes_nothing(
         await asyncio.to_thread(place.slurm.start_controller)
         await eventually(lambda: fresh(place), 60, farm)
     assert not await asked.failed()
-    assert running_jobs(place) == before
+    assert running_jobs(place) == before, farm.told()
     assert len(place.calls("sbatch")) == submitted
     record_property("told", f"slurmctld away for 60 s: {len(asked.asked)} streams, none failed")
 
@@ -121,14 +121,11 @@ async def test_a_node_that_dies_is_replaced(farm: Farm, place: Place, record_pro
         )
         back = time.time() - died
         await asyncio.sleep(2)
-    failed = await asked.failed()
     await asyncio.to_thread(place.slurm.start_node, worker.node)
+    assert not await asked.failed(), farm.told()
     record_property(
-        "told", f"node killed: replaced after {back:.1f} s; of {len(asked.asked)} streams "
-        f"{len(failed)} ended with a typed error: {failed}",
-    )  # fmt: skip
-    # Those that had begun on it; the others waited for the next worker.
-    assert len(failed) <= 4
+        "told", f"node killed: replaced after {back:.1f} s; {len(asked.asked)} streams, none failed"
+    )
 
 
 def fresh(place: Place) -> bool:

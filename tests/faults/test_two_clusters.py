@@ -16,7 +16,7 @@ pytestmark = [
 ]  # fmt: skip
 
 
-async def test_what_waits_goes_to_the_cluster_that_is_left(
+async def test_everything_goes_on_in_the_cluster_that_is_left(
     tmp_path: Path, record_property: Any
 ) -> None:
     with running(tmp_path / "farm", ("alpha", "beta")) as farm:
@@ -34,25 +34,17 @@ async def test_what_waits_goes_to_the_cluster_that_is_left(
             destroy(farm, "alpha")
             outcomes = await asyncio.gather(*asked)
             slowest = max(outcome.begun + outcome.seconds for outcome in outcomes) - died
-            failed = 0
             for number, outcome in enumerate(outcomes):
-                text = expected(farm.info, f"both {number}", 50)
-                if outcome.done:
-                    assert outcome.text == text
-                    continue
-                failed += 1
-                # Only what had begun there may end early, and says so.
-                assert 0 < outcome.first < died, outcome
-                assert outcome.error == "worker_lost", outcome
-                assert text.startswith(outcome.text)
-            assert failed <= 4
+                assert outcome.done, (outcome, farm.told())
+                assert outcome.text == expected(farm.info, f"both {number}", 50)
+                assert not outcome.error
             # And it goes on with one.
             async with load(http, farm.info, every=0.5, tokens=10) as later:
                 await asyncio.sleep(5)
             assert not await later.failed()
     record_property(
-        "told", f"a cluster gone: of 30 streams {failed} had begun there and ended with a typed "
-        f"error, all had ended {slowest:.1f} s later",
+        "told", f"a cluster gone: 30 of 30 streams went on in the other one, the last had ended "
+        f"{slowest:.1f} s later",
     )  # fmt: skip
 
 

@@ -468,7 +468,7 @@ async def test_what_a_dead_edge_has_left_is_taken_out_of_the_queue(
     began = time.monotonic()
     assert await nothing_waits(worker)
     assert time.monotonic() - began < 10
-    assert Gone(taken.request.edge) in [worker.broadcasts.get_nowait()]
+    assert worker.broadcasts.get_nowait() == Gone(taken.request.edge)
 
 
 async def begun(

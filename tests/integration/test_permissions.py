@@ -93,8 +93,9 @@ PUBLISH = [
 ]  # fmt: skip
 SUBSCRIBE = [
     ">", "*", "hr.>", "hr.*.>", "$JS.>", "$SYS.>", "_INBOX.>", "_INBOX.*.*.*",
-    "hr.req.>", REQ, "hr.edge.>", "hr.res.>", f"hr.res.{EDGE}.*", "hr.ctl.>", CTL, "hr.state.>", "hr.plan.>",
-    "hr.demand.>", f"_INBOX.edge.{EDGE}.*", f"_INBOX.worker.{WORKER}.*", "_INBOX.scaler.*",
+    "hr.req.>", REQ, "hr.edge.>", "hr.res.>", f"hr.res.{EDGE}.*", "hr.ctl.>", CTL, "hr.state.>",
+    "hr.plan.>", "hr.demand.>", f"_INBOX.edge.{EDGE}.*", f"_INBOX.worker.{WORKER}.*",
+    "_INBOX.scaler.*",
     "$JS.ACK.>", "$JS.API.>", "$JS.hub.API.>", "$JS.EVENT.>", *STRANGE,
 ]  # fmt: skip
 

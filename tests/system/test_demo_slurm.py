@@ -79,7 +79,7 @@ def test_from_zero_to_an_answer_and_back_through_a_real_slurm(tmp_path: Path) ->
         demo.wait_for_line("Ctrl-C ends everything")
         output = demo.output()
         waited = re.findall(r": queued .*state=(\w+)", output)
-        assert waited[0] == "cold"
+        assert waited[0] in {"cold", "pending"}  # the first is told after two seconds
         assert set(waited) <= {"cold", "pending", "loading", "ready"}
         assert "first token after" in output
 

@@ -74,9 +74,11 @@ async def test_the_first_request_wakes_the_model_and_all_that_piled_up_are_answe
         "told", f"from zero: sbatch {woken:.2f} s after the first request, first token "
         f"{waited:.2f} s after the worker was ready, {REQUESTS} of {REQUESTS} answered",
     )  # fmt: skip
-    assert woken < 1.0
-    assert waited < 0.5
-    until(lambda: not place.workers(), 30)
+    # On a machine that does nothing else these are a third of a second and some milliseconds. What
+    # is asserted is that nothing waits for a round of the scaler, or of anything else.
+    assert woken < 4.0
+    assert waited < 2.0
+    until(lambda: not place.workers(), 90)
     assert len(place.calls("sbatch")) == 1
     assert farm.state() == "cold"
 
@@ -101,7 +103,8 @@ async def test_a_burst_scales_to_the_maximum_and_back_without_flapping(
     for number, outcome in enumerate(outcomes):
         assert outcome.done, (outcome, farm.told())
         assert outcome.text == expected(farm.info, f"burst {number}", tokens)
-    await eventually(lambda: not place.workers(), 60, farm)
+    # What it takes is the forecast's to forget the burst; that is a minute or so.
+    await eventually(lambda: not place.workers(), 150, farm)
     submissions = len(place.calls("sbatch"))
     record_property("told", f"burst to {most} workers and back: {submissions} submissions")
     assert submissions == most

@@ -36,6 +36,11 @@ def request(model: Slug, lane: str, edge: ProcessId) -> str:
     return f"hr.req.{names.slug(model)}.{names.lane(lane)}.{names.process_id(edge)}"
 
 
+def request_lane(subject: str) -> str:
+    """The lane in a subject of requests. Only as good as the subject: look it up, no more."""
+    return subject.rsplit(".", 2)[-2]
+
+
 def requests(model: Slug, lane: str) -> str:
     """The requests of one lane of `model`, whichever edge they are of."""
     return f"hr.req.{names.slug(model)}.{names.lane(lane)}.*"

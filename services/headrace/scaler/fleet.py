@@ -18,7 +18,7 @@ from headrace.slurm.states import Cause, JobState, Phase
 FRESH_SECONDS: Final = 5.0
 """A worker that was heard within this time is there, whatever `squeue` says."""
 
-SILENT_SECONDS: Final = 12.0
+SILENT_SECONDS: Final = 15.0
 """A worker that was ready and was not heard for so long serves nobody: another one may be needed.
 It tells of itself every second, and a connection that was cut is back within a few."""
 

@@ -122,6 +122,7 @@ class Learned(msgspec.Struct):
             came,
             step,
             slots=spec.slots,
+            most=spec.max,
             service=figures.service,
             load=forecast.rate * figures.service,
             peakedness=forecast.peakedness(figures.service),

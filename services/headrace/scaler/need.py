@@ -16,6 +16,9 @@ STEP: Final = 0.05
 """Loads are rounded to 5 %, so that the same question is asked, and answered, again and again."""
 
 
+_THERE: Final = (JobPhase.READY, JobPhase.LOADING, JobPhase.WAITING)
+
+
 class Need(NamedTuple):
     """Workers needed, and the strongest reason."""
 
@@ -71,7 +74,7 @@ def _by_backlog(
     if not seen.waiting:
         # Short ones may come and go between two looks.
         return Need(1 if seen.running or learned.came else 0, "requests in work")
-    there = seen.of(JobPhase.READY, JobPhase.LOADING, JobPhase.WAITING)
+    there = seen.of(*_THERE)
     elsewhere = [0.0] * seen.elsewhere.ready + [figures.load] * seen.elsewhere.loading
     count = staffing.catch_up(
         backlog=seen.waiting,
@@ -106,6 +109,9 @@ def _by_rate(
             turnovers=_rounded(figures.lead / figures.service),
             corrections=learned.replay.corrections(spec.max + seen.elsewhere.count),
         )
+        if not (seen.waiting or seen.running or learned.came):
+            # What is expected keeps workers; it does not start any while nobody asks.
+            count = min(count, len(seen.of(*_THERE)) + seen.elsewhere.count)
         if count > 1:
             return Need(count, f"{rate:.2g} requests a second expected")
     return Need(_first(then, places[0], spec, learned, figures), "expected by the time of day")

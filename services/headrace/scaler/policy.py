@@ -15,6 +15,12 @@ CALM_SECONDS: Final = 90.0
 what it takes to get one."""
 
 
+SPARE: Final = 1.25
+SPARE_SECONDS: Final = 5.0
+"""A successor comes earlier by so much: loads differ, few of them may be known, and a little time
+of a GPU once in a walltime costs next to nothing."""
+
+
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Submit one job. `successor_of` is the job whose walltime ends, if that is why."""
 
@@ -156,7 +162,7 @@ class _Round:
         late = max(slots / 2, beyond * figures.lead / 2) / self.spec.patience
         fraction = late / (late + 1)
         load = self.learned.load.quantile(fraction, self.spec.load_seconds)
-        ahead = load + self.learned.wait.quantile(fraction, 0.0)
+        ahead = (load + self.learned.wait.quantile(fraction, 0.0)) * SPARE + SPARE_SECONDS
         # Where walltimes are shorter than that, half of one: or successors would have successors.
         return min(ahead, self.spec.walltime_seconds / 2 or ahead)
 

@@ -12,10 +12,21 @@ the same two costs); the patience takes the place of their quality-of-service pa
 
 import math
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 FULL: Final = 0.98
 """Beyond this utilisation a queue is reckoned by its growth: it would never get to steady state."""
+
+
+class Correction(NamedTuple):
+    """The mean number waiting is `factor` times the formula, and `longer` for each slot of load."""
+
+    factor: float = 1.0
+    longer: float = 0.0
+    """What a request waits beyond the formula, in service times."""
+
+
+RIGHT: Final = Correction()
 
 
 def waiting(servers: float, load: float, peakedness: float) -> float:
@@ -41,20 +52,21 @@ def workers(
     peakedness: float,
     patience: float,
     turnovers: float,
-    corrections: tuple[float, ...] = (),
+    corrections: tuple[Correction, ...] = (),
 ) -> int:
     """The best number of workers, at least 1, against equally likely `loads` (in slots).
 
     Above capacity the queue grows for as long as it takes to get another worker: `turnovers` is
     that time in service times, and the mean excess over it is half of what there is at its end.
-    `corrections` says by count (from 1) how much longer queues are than the formula says.
+    `corrections` says by count (from 1) how far off the formula is.
     """
     best, least = 1, math.inf
     for count in range(1, max(most, 1) + 1):
         servers = count * slots
-        factor = corrections[count - 1] if count <= len(corrections) else 1.0
+        factor, longer = corrections[count - 1] if count <= len(corrections) else RIGHT
         queue = math.fsum(
             factor * waiting(servers, load, peakedness)
+            + longer * load
             + max(0.0, load - servers * FULL) * turnovers / 2
             for load in loads
         )

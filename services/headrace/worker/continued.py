@@ -15,8 +15,8 @@ _DATA: Final = b"data:"
 _decoder: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-class Continued:
-    """Reads an engine's events as `sse.UsageReader` does, and rewrites each.
+class Continued(sse.UsageReader):
+    """Rewrites each event.
 
     They keep the stream's `id` and `created`, no second role comes, and the usage counts the
     `count` tokens before and the `prompt_tokens` of the client's own prompt, where that is known.
@@ -32,8 +32,8 @@ class Continued:
         count: int = 0,
         prompt_tokens: int | None = None,
     ) -> None:
+        super().__init__(keep=keep_usage)
         self._partial = partial
-        self._keep = keep_usage
         self._chat = chat
         self._count = count
         self._prompt_tokens = prompt_tokens
@@ -41,30 +41,29 @@ class Continued:
 
     def read(self, events: bytes) -> bytes:
         """`events` as they are for the client."""
-        return b"".join(self._event(event) for event in sse.split(events))
+        return self.read_each(events)
 
-    def _event(self, event: bytes) -> bytes:
+    def event(self, event: bytes) -> tuple[bytes, bool]:
+        """The event, rewritten; see `sse.UsageReader`."""
         data = event.strip().removeprefix(_DATA)
         try:
             said = _decoder.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            return event
+            return event, False
         if "choices" not in said:
-            return event
-        if said.get("usage"):
-            said["usage"] = self._counted(said["usage"])
-            if not said["choices"] and not self._keep:
-                return b""
+            return event, False
+        if usage := said.get("usage"):
+            said["usage"] = self._counted(usage)
         if self._partial.id:
             said |= {"id": self._partial.id, "created": self._partial.created}
             if said["choices"] and all(map(_only_role, said["choices"])):
-                return b""
+                return b"", False
             for choice in said["choices"]:
                 choice.get("delta", {}).pop("role", None)
         if self._chat:
             said["object"] = "chat.completion.chunk"
             said["choices"] = list(map(_of_chat, said["choices"]))
-        return encode(said)
+        return encode(said), bool(usage) and not said["choices"]
 
     def _counted(self, usage: dict[str, Any]) -> dict[str, Any]:
         asked = usage.get("prompt_tokens") or 0

@@ -176,7 +176,7 @@ class Intake:
         self.pump()
 
     def _on_delivery(self, message: Message) -> None:
-        lane = message.subject.rpartition(".")[2]
+        lane = subjects.request_lane(message.subject)
         delivery = delivery_of(message.reply)
         self._puller.delivered(lane, delivery.pending, self._now())
         try:

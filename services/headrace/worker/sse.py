@@ -100,30 +100,49 @@ def _usage(found: _UsageObject) -> Usage:
 
 
 class UsageReader:
-    """Notes the last usage of a stream, and takes out the event that only we have asked for."""
+    """Notes the last usage of a stream, and takes out the event that only we have asked for.
+
+    What has only the usage goes on with what follows it: a stream that breaks off has not told its
+    usage, or has ended.
+    """
 
     def __init__(self, *, keep: bool) -> None:
         self._keep = keep
+        self._held = b""
         self.usage = Usage()
 
     def read(self, events: bytes) -> bytes:
         """`events` as they are for the client."""
         # Within a JSON string the quotes would be escaped: a model's text never looks like this.
-        if b'"usage"' not in events:
+        if b'"usage"' not in events and not self._held:
             return events
-        return b"".join(event for event in split(events) if self._passes(event))
+        return self.read_each(events)
 
-    def _passes(self, event: bytes) -> bool:
+    def read_each(self, events: bytes) -> bytes:
+        """The same, event by event."""
+        passed = []
+        for event in split(events):
+            made, only_usage = self.event(event)
+            if only_usage and not self._keep:
+                continue
+            passed.append(self._held)
+            self._held = made if only_usage else b""
+            if not only_usage:
+                passed.append(made)
+        return b"".join(passed)
+
+    def event(self, event: bytes) -> tuple[bytes, bool]:
+        """One event as it is for the client, and whether it tells the usage and nothing else."""
         if b'"usage"' not in event:
-            return True
+            return event, False
         data = b"\n".join(
             line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")
         )
         try:
             chunk = _chunk.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            return True
+            return event, False
         if chunk.usage is None:
-            return True
+            return event, False
         self.usage = _usage(chunk.usage)
-        return self._keep or chunk.choices != []
+        return event, chunk.choices == []

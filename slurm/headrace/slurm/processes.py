@@ -36,10 +36,12 @@ def with_descendants(ancestors: set[int]) -> set[int]:
 
 
 def kill(pids: Iterable[int]) -> None:
-    """SIGKILL to each that is still there."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """SIGKILL to each that is still there; none of them sees another one die before."""
+    every = list(pids)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in every:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
 
 def kill_group(leader: int, number: signal.Signals) -> None:

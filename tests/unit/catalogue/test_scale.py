@@ -5,7 +5,7 @@ import msgspec
 from headrace.catalogue.scale import Scale
 from headrace.scaler.spec import Scaling
 
-FROM_ELSEWHERE = {"slots", "walltime_seconds", "stale_seconds"}
+FROM_ELSEWHERE = {"slots", "walltime_seconds", "leaves_seconds", "stale_seconds"}
 
 
 def test_every_word_of_the_policy_can_be_said() -> None:

@@ -1,6 +1,5 @@
 """The formulae behind the policy, held against exact ones and to their limits."""
 
-import math
 import random
 
 import pytest
@@ -140,8 +139,12 @@ def test_the_replay_learns_what_the_formula_misses() -> None:
     replay = Replay()
     for step in range(4000):
         burst = 60 if step % 60 == 0 else 0
-        replay.observe(burst, 1.0, slots=8, service=1.0, load=1.0, peakedness=1.0)
-    few, more = replay.corrections(3)[1:]
-    assert few > 1.0
-    assert few >= more
-    assert all(math.isfinite(each) and each > 0 for each in replay.corrections(16))
+        replay.observe(burst, 1.0, slots=8, most=16, service=1.0, load=1.0, peakedness=1.0)
+    corrections = replay.corrections(16)
+    longer = [each.longer for each in corrections]
+    # Two workers serve 16 a second. What they have left of a burst after one waits half as long,
+    # on average, as it takes to serve it.
+    assert longer[1] == pytest.approx((60 - 16) / 16 / 2, rel=0.05)
+    assert longer == sorted(longer, reverse=True)
+    assert longer[-1] == 0.0
+    assert all(each.factor > 0 for each in corrections)

@@ -175,6 +175,35 @@ def test_a_successor_comes_only_for_a_worker_that_is_needed() -> None:
     assert observe(seen(0, 1, ending), without, Learned(), NOW).actions == ()
 
 
+def test_a_worker_lost_while_it_is_kept_has_a_successor() -> None:
+    """Also one that comes too late, with nobody asking in between; until it isn't kept any more."""
+    spec = Scaling(max=4, idle_seconds=3600.0)
+    learned = Learned()
+    observe(seen(0, 1, job("1", ends_at=NOW + 100, running=1)), spec, learned, NOW)
+    waiting = job("2", JobPhase.WAITING, submitted_at=NOW)
+    for later in (110, 210, 2900):
+        late = observe(seen(0, 0, waiting, now=NOW + later), spec, learned, NOW + later)
+        assert late.actions == ()
+    unkept = observe(seen(0, 0, waiting, now=NOW + 3700), spec, learned, NOW + 3700)
+    assert unkept.actions == (Cancel("2", "no longer needed"),)
+
+
+def test_the_successor_of_one_that_others_cannot_stand_in_for_comes_earlier() -> None:
+    learned = Learned()
+    for minute in range(1, 61):
+        learned.wait.add(60.0 * minute)
+    learned.forecast.rate = 2.0
+    ending = job("1", ends_at=NOW + 4000)
+    others = [job(str(number)) for number in (2, 3, 4)]
+
+    def successors(*jobs: Job) -> list[str]:
+        actions = decide(seen(0, 1, *jobs), SPEC, learned, NOW).actions
+        return [each.successor_of for each in actions if isinstance(each, Submit)]
+
+    assert "1" in successors(ending)
+    assert "1" not in successors(ending, *others)
+
+
 def test_workers_of_other_clusters_count() -> None:
     there = Others(ready_before=1)
     assert observe(seen(5, elsewhere=there), SPEC, Learned(), NOW).actions == ()

@@ -96,6 +96,16 @@ def test_the_usage_event_that_the_client_asked_for_stays() -> None:
     assert reader.usage == Usage(5, 7)
 
 
+def test_the_usage_goes_with_the_end() -> None:
+    """So that who goes on after a stream that broke off knows whether it has been told."""
+    reader = UsageReader(keep=True)
+    assert reader.read(chunk("b") + chunk(usage=USAGE)) == chunk("b")
+    assert reader.read(chunk("c")) == chunk(usage=USAGE) + chunk("c"), "if something else follows"
+    assert reader.read(chunk(usage=USAGE)) == b""
+    assert reader.read(DONE) == chunk(usage=USAGE) + DONE
+    assert reader.read(DONE) == DONE
+
+
 def test_a_usage_beside_a_token_stays() -> None:
     reader = UsageReader(keep=False)
     stream = chunk("a", usage=USAGE) + DONE
