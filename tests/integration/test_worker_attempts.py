@@ -47,8 +47,11 @@ async def test_what_has_ended_is_said_again(stand: Stand) -> None:
     assert answer.frames == before * 2
     await stand.edge.again(answer.request)
     await answer.frame(End, 3)
-    await stand.edge.emptied()
     assert answer.frames == before * 3
+    assert await stand.edge.backlog() == 1, "an edge that hears it takes its new message back"
+    await answer.frame(End, 4)
+    assert attempts(answer)[-1] > SECOND, "this one does not, and wants another answer"
+    await stand.edge.emptied()
 
 
 async def test_what_has_failed_is_begun_anew_where_the_edge_says_so(stand: Stand) -> None:
@@ -89,6 +92,7 @@ async def test_an_edge_that_asks_anew_hears_what_it_has_missed(stand: Stand) -> 
     await answer.frame(Accepted, 2)
     assert answer.frames[0] in answer.frames[sent:]
     assert worker.engine_running() == 1
+    await stand.edge.queue.delete(2)  # its second message: it hears us again
     await answer.frame(End)
     await stand.edge.emptied()
     answer.sort()

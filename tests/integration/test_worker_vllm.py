@@ -19,7 +19,7 @@ from tests.parts import VLLM_MODEL, UnixHTTPConnection, vllm
 from tests.processes import alive
 from tests.worker_kit import NAME, Answer, Stand, WorkerProcess, descendants
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(420)]
 
 CHAT: dict[str, Any] = {
     "messages": [{"role": "user", "content": "Count from one to twenty."}],
@@ -46,12 +46,12 @@ async def it_goes_on(stand: Stand, worker: WorkerProcess) -> None:
         ids = b"".join(chunk.tokens for chunk in chunks(answer))
         assert len(ids) == 4 * end.usage.completion_tokens
         assert told_by_itself(worker, answer) == unlike(answer.body)
-        for cut in cuts(answer, step=4):
+        for cut in cuts(answer, step=7):
             rest = await goes_on(stand, answer, cut)
             sent = b"".join(chunk.tokens for chunk in [*chunks(answer)[:cut], *chunks(rest)])
             assert sent == ids
         if endpoint is Endpoint.CHAT and "max_tokens" in body and body is not EMOJIS:
-            for cut in cuts(answer, step=8):
+            for cut in cuts(answer, step=11):
                 await goes_on(stand, answer, cut, tokens=b"")
 
     # Ids that end within a character: the rest must not begin with the prompt.

@@ -17,7 +17,8 @@ from headrace.protocol.names import ProcessId, RequestId
 from headrace.protocol.requests import Request
 from headrace.runtime.bus import BusError, Message
 from headrace.runtime.jetstream import ACK, IN_PROGRESS, NAK, TERM, Delivery, JetStream, delivery_of
-from headrace.worker.attempt import CANCELLED, Attempt, Shared
+from headrace.worker.attempt import Attempt, Shared
+from headrace.worker.echo import NAK_LATER, Echo
 from headrace.worker.puller import Puller
 
 WARY_SECONDS: Final = 0.5
@@ -32,6 +33,7 @@ class Intake:
         self._shared = shared
         self._jetstream = jetstream
         self._tasks = tasks
+        self._echo = Echo(shared)
         self._slots = shared.options.slots
         weights = shared.options.lanes.weights
         self._puller = Puller(self._slots, weights)
@@ -127,16 +129,18 @@ class Intake:
         if told.attempt in (0, number):
             if kept is not None:
                 kept.complete = False  # if the edge sends it again, it does not want this answer
-                self._say_cancelled(told.request, edge, number, kept.next_seq)
+                self._echo.cancelled(told.request, edge, number, kept.next_seq)
             elif attempt is not None and told.request in self._running:
                 if not told.attempt:  # nobody waits for any attempt
                     attempt.replies |= attempt.later
                     attempt.later.clear()
                 attempt.cancel()
             elif attempt is not None:
-                self._forget(attempt)
+                self._drop_held(attempt)
+                self._echo.never_begun(attempt, self._now())
+                self._settle(attempt.replies, ACK)
         elif alone and told.attempt < number:
-            self._say_cancelled(told.request, edge, told.attempt, 0)
+            self._echo.cancelled(told.request, edge, told.attempt)
 
     def credit(self, told: Credit) -> None:
         """The client of an attempt has read on."""
@@ -197,8 +201,10 @@ class Intake:
             self._adopt(self._running[request.id], attempt)
         elif (held := self._find(request.id)) is not None:
             self._replace(held, attempt, lane)
-        elif self._say_again(request) or request.deadline <= time.time():
-            self._send(reply, ACK)  # nobody waits for it any more
+        elif verb := self._echo.ended(request):
+            self._send(reply, verb)
+        elif request.deadline <= time.time():
+            self._send(reply, ACK)  # the edge has told its client already
         elif not self._pulling or self.held >= self._slots + len(self._held):
             self._shared.metrics.given_back.inc()
             self._send(reply, NAK)
@@ -211,7 +217,7 @@ class Intake:
             running.replies |= again.replies
         else:  # published anew, for the edge does not hear us
             running.later |= again.replies
-            self._send_again(running.request.id)
+            self._echo.frames(running.request.id)
         self._settle(again.replies, IN_PROGRESS)
 
     def _replace(self, held: Attempt, again: Attempt, lane: str) -> None:
@@ -224,39 +230,6 @@ class Intake:
             held.replies |= again.replies
         else:
             self._settle(again.replies, ACK)
-
-    def _say_again(self, request: Request) -> bool:
-        """Send all frames of an attempt that has ended here, where the edge may have missed them.
-
-        False where they are not all there any more, or where the edge knows that it has failed.
-        """
-        kept = self._shared.replay.ended(request.id)
-        if kept is None or kept.first or not (kept.complete or request.attempt < kept.attempt):
-            return False
-        self._send_again(request.id)
-        return True
-
-    def _send_again(self, request: str) -> None:
-        kept = self._shared.replay.find(request)
-        if kept is not None:
-            self._shared.metrics.resumed.inc(len(kept.frames))
-            subject = subjects.response(ProcessId(kept.edge), RequestId(request))
-            for frame in kept.frames:
-                self._send(subject, frame)
-
-    def _say_cancelled(self, request: str, edge: str, number: int, seq: int) -> bytes:
-        frame = codec.encode(Fail(number, seq, Code.CANCELLED, CANCELLED, retryable=False))
-        self._send(subjects.response(ProcessId(edge), RequestId(request)), frame)
-        return frame
-
-    def _forget(self, held: Attempt) -> None:
-        """Held and cancelled: as if it had begun and ended at once."""
-        request, replay = held.request, self._shared.replay
-        self._drop_held(held)
-        replay.begin(request.id, request.edge, held.number)
-        replay.add(request.id, self._say_cancelled(request.id, request.edge, held.number, 0))
-        replay.end(request.id, self._now(), complete=False)
-        self._settle(held.replies, ACK)
 
     def _drop_held(self, held: Attempt) -> None:
         for attempts in self._held.values():
@@ -290,9 +263,9 @@ class Intake:
             self._wary_until = self._now() + WARY_SECONDS
         if attempt.outcome:
             # The edge knows the outcome, and owns second attempts. Where it has begun one already,
-            # it may not have heard of this failure.
+            # it may not want this one's outcome; else it takes the new message back.
             self._settle(attempt.replies, ACK)
-            self._settle(attempt.later, ACK if attempt.complete else NAK)
+            self._settle(attempt.later, NAK_LATER if attempt.complete else NAK)
         self.pump()
 
     def _settle(self, replies: dict[int, str], verb: bytes) -> None:
