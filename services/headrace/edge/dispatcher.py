@@ -104,7 +104,12 @@ class Dispatcher:
 
     async def submit(self, request: LiveRequest, model: Model) -> None:
         """Put `request` into the queue. Raises HeadraceError where that can't be."""
-        await self._publish(request)
+        try:
+            await self._publish(request)
+        except HeadraceError:
+            if not request.answer.attempt:
+                raise
+            # A worker has it: only the queue's acknowledgement was lost.
         if not model.ready(self._time()):
             self.wake_scaler(model.slug)
 
@@ -185,11 +190,18 @@ class Dispatcher:
             return
 
     async def _publish_again(self, request: LiveRequest) -> None:
-        try:
-            await self._publish(request)
-        except HeadraceError as error:
-            request.answer.fail(error.code, error.message, retry_after=error.retry_after)
-            request.wake()
+        """Until the queue has it: it was accepted once, and a hub that is away comes back."""
+        answer, number = request.answer, request.publishes
+        while answer.phase is Phase.QUEUED and request.publishes == number and not request.left:
+            try:
+                await self._publish(request)
+            except HeadraceError as error:
+                if error.code is Code.UNAVAILABLE:
+                    await asyncio.sleep(SETUP_RETRY_SECONDS)
+                    continue
+                answer.fail(error.code, error.message, retry_after=error.retry_after)
+                request.wake()
+            return
 
     def _republish(self, request: LiveRequest) -> None:
         """A new message for a request whose old one is spent or gone, before those that wait."""

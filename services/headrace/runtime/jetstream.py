@@ -4,6 +4,7 @@ Source: https://docs.nats.io/reference/reference-protocols/nats_api_reference. D
 nanoseconds on the wire and in seconds here.
 """
 
+import time
 from typing import Final
 
 import msgspec
@@ -141,7 +142,10 @@ class JetStream:
         except JetStreamError as error:
             if error.code not in _NOT_FOUND:
                 raise
-            await self._call(f"STREAM.CREATE.{subjects.STREAM}", config)
+            # A hub that was restarted must not give a number again: an acknowledgement or a delete
+            # that is still under way would take another request's message out.
+            first = int(time.time() * 1_000_000)
+            await self._call(f"STREAM.CREATE.{subjects.STREAM}", config | {"first_seq": first})
 
     async def ensure_consumers(self, model: Slug) -> None:
         """Make one durable pull consumer for every lane of `model`."""
