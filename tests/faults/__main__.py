@@ -4,12 +4,14 @@ Writes ``loadtests/results/faults.md``, and fails if one request was lost, doubl
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import uvloop
 
 from tests import processes
@@ -49,7 +51,7 @@ class Run:
         todo.reverse()
         while todo:
             with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-                async with running(Path(folder)) as site:
+                async with running(Path(folder), self._plan(Plan())) as site:
                     while todo and await self._cell(site, *todo.pop()):
                         pass
 
@@ -78,13 +80,16 @@ class Run:
 
     async def random(self) -> None:
         """The storm."""
-        async with running(self.folder / "storm", STORM) as site:
+        async with running(self.folder / "storm", self._plan(STORM)) as site:
             await storm.run(site, self.storm, say)
             try:
                 await site.ready(cell.READY_SECONDS)
             except AssertionError as error:
                 self.troubles.append(f"after the storm: {str(error).splitlines()[0]}")
                 say(str(error))
+
+    def _plan(self, plan: Plan) -> Plan:
+        return msgspec.structs.replace(plan, continues=self.options.continues)
 
     def _note(self, result: Result) -> None:
         self.results.append(result)
@@ -105,6 +110,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--streams", type=int, default=24, help="requests at a time")
     add("--no-matrix", dest="matrix", action="store_false", help="leave out the phases")
     add("--part", default="", help="of the phases only those of this part")
+    add("--continues", default="tokens", help="how engines go on after others: tokens, text or no")
     add("--output", type=Path, default=RESULTS, help="the page that is written")
     return parser.parse_args(argv)
 
@@ -135,6 +141,7 @@ def say(line: str) -> None:
 def main() -> None:
     """Run with the arguments of the command line."""
     processes.mark()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind
     given = " ".join(sys.argv[1:])
     words = f"make faults ARGS='{given}'" if given else "make faults"
     if not uvloop.run(play(parse(None), words)):

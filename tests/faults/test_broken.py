@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.openssh, pytest.mark.timeout(120)]
 
 
 def plan(mistake: str) -> Plan:
-    return Plan(silence_seconds=6.0, deadline_seconds=30.0, broken=mistake)
+    return Plan(deadline_seconds=30.0, broken=mistake)
 
 
 async def test_a_worker_that_acknowledges_before_the_end(tmp_path: Path, guard_module: Any) -> None:

@@ -19,9 +19,6 @@ from tests.faults.harness.verdict import Kind, Verdict
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh, pytest.mark.timeout(120)]
 
-SILENCE_SECONDS = 6.0
-"""Less than in life, so that the short pass is short."""
-
 UNBROKEN = [
     (Fault("worker", "kill"), Phase.DELIVERED),
     (Fault("worker", "kill"), Phase.MID_STREAM),
@@ -45,7 +42,7 @@ ENDED = [
 
 @pytest.fixture(scope="module")
 async def site(tmp_path_factory: pytest.TempPathFactory, guard_module: Any) -> AsyncIterator[Site]:
-    plan = Plan(silence_seconds=SILENCE_SECONDS, deadline_seconds=60.0)
+    plan = Plan(deadline_seconds=60.0)
     async with running(tmp_path_factory.mktemp("matrix"), plan) as site:
         yield site
 

@@ -1,6 +1,6 @@
 """A whole installation of real parts, with a proxy of ours on every way between machines.
 
-    client - edge =hub= hub =link= bridge =ssh= sshd - gate - leaf =worker-N= worker-N - engine
+    client - edge =edge= hub =hub= bridge =bridge= sshd - gate - leaf =worker-N= worker-N - engine
 
 It is `headrace demo`'s, file by file; its parts can be killed one by one and come back by
 themselves. Where an installation lies, what it may hold and how fast its engine writes is `Plan`.
@@ -48,13 +48,17 @@ class Plan(msgspec.Struct, frozen=True):
     """What is built."""
 
     workers: int = 2
+    peer: bool = True
+    """Whether there is a second edge, which no fault hits, to clear up after the first one."""
     slots: int = 8
     engine_slots: int = 6
     """Fewer than the worker's: who comes last waits at the engine, before its first token."""
     delay_ms: float = 40.0
     deadline_seconds: float = 120.0
-    silence_seconds: float = 15.0
+    silence_seconds: float = 6.0
     """After it the edge takes a silent worker for lost."""
+    continues: str = "tokens"
+    """How the engines go on after what another one has written."""
     queue_bytes: int = 16 << 20
     broken: str = ""
     """A mistake that is built in on purpose: see `tests.faults.broken`."""
@@ -88,12 +92,18 @@ class Site:
 
     @property
     def url(self) -> str:
-        """Of the API."""
+        """Of the edge that faults hit."""
         return f"http://{LOOPBACK}:{self._ports['api']}/v1"
+
+    @property
+    def urls(self) -> list[str]:
+        """Of every edge."""
+        peers = [f"http://{LOOPBACK}:{self._ports['peer-api']}/v1"] if self.plan.peer else []
+        return [self.url, *peers]
 
     async def start(self) -> None:
         """Write every file, start every part, and wait until all serve."""
-        names = ("api", "hub", "monitor", "metrics", "leaf", "gate", "sshd", "link")
+        names = ("api", "peer-api", "hub", "monitor", "metrics", "leaf", "gate", "sshd", "link")
         ways = ("to-hub", "to-link", "to-sshd", *(f"to-leaf-{each}" for each in self.workers))
         each = (*names, *ways, *(f"metrics-{name}" for name in self.workers))
         self._ports = dict(zip(each, free_ports(len(each)), strict=True))
@@ -109,8 +119,9 @@ class Site:
         """End everything."""
         for way in self.ways.values():
             way.heal()
-        for name in ("edge", *self.workers, "bridge", "sshd", "leaf", "hub"):
-            await self.parts[name].end(STOP_SECONDS)
+        for name in ("edge", "peer", *self.workers, "bridge", "sshd", "leaf", "hub"):
+            if name in self.parts:
+                await self.parts[name].end(STOP_SECONDS)
         for way in self.ways.values():
             await way.stop()
         for disk in self.disks.values():
@@ -248,6 +259,7 @@ class Site:
                 "--model", "{name}", "--slots", str(self.plan.engine_slots),
                 "--delay-ms", str(self.plan.delay_ms),
             ),
+            "continues": self.plan.continues,
             # An engine that hangs is found out in seconds.
             "probe_seconds": 1.0,
             "probe_timeout_seconds": 2.0,
@@ -277,6 +289,10 @@ class Site:
         }
         env = {f"HEADRACE_EDGE__{key}": str(value) for key, value in options.items()}
         self._add("edge", self._daemon("edge", web / "edge.toml"), **env)
+        if self.plan.peer:
+            env["HEADRACE_EDGE__PORT"] = str(self._ports["peer-api"])
+            env["HEADRACE_EDGE__BUS__URL"] = f"nats://{LOOPBACK}:{self._ports['hub']}"
+            self._add("peer", self._daemon("edge", web / "edge.toml"), **env)
 
     def _add_worker(self, name: str, own: Path) -> None:
         port = self._ports[f"metrics-{name}"]

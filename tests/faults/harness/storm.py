@@ -99,17 +99,18 @@ async def _stream(
     site: Site, storm: Storm, http: aiohttp.ClientSession, number: int, deaths: Deaths
 ) -> None:
     """One client after the other."""
+    peer = number % len(site.urls)  # 0 is the edge that may die
     chance = random.Random(f"{storm.seed} {number}")
     count = 0
     while storm.judged < storm.requests:
         count += 1
         name = f"storm {storm.seed} {number} {count}"
         client = Client(any_request(chance, name, storm.tokens))
-        await client.run(http, site.url, MODEL)
+        await client.run(http, site.urls[peer], MODEL)
         if client.seen.refused:
             await asyncio.sleep(AGAIN_SECONDS)
             continue
-        edge = deaths.between(client.begun, client.ended)
+        edge = Edge.UP if peer else deaths.between(client.begun, client.ended)
         verdict = judge(client.asked, client.seen, edge=edge)
         storm.note(verdict, name, client.seen.seconds)
         if verdict.kind is not Kind.UNBROKEN:
