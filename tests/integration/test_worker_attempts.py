@@ -92,7 +92,8 @@ async def test_an_edge_that_asks_anew_hears_what_it_has_missed(stand: Stand) -> 
     await answer.frame(Accepted, 2)
     assert answer.frames[0] in answer.frames[sent:]
     assert worker.engine_running() == 1
-    await stand.edge.queue.delete(2)  # its second message: it hears us again
+    second = await stand.edge.queue.consumer_info(MODEL, "high")
+    await stand.edge.queue.delete(second.delivered.stream_seq)  # it hears us again
     await answer.frame(End)
     await stand.edge.emptied()
     answer.sort()
