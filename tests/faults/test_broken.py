@@ -16,14 +16,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.openssh, pytest.mark.timeout(120)]
 
 
 def plan(mistake: str) -> Plan:
-    return Plan(deadline_seconds=30.0, broken=mistake)
+    return Plan(deadline_seconds=20.0, broken=mistake)
 
 
 async def test_a_worker_that_acknowledges_before_the_end(tmp_path: Path, guard_module: Any) -> None:
     async with running(tmp_path, plan("acknowledge-early")) as site:
-        # What it had taken when it died is nobody's: not even the edge can know.
-        blow = Blow(Fault("worker", "tear"), site.workers[0])
-        assert (await cell.run(site, blow, Phase.DELIVERED)).bad
+        # Its requests still end well, for their edge finds out. But whoever asks the queue how
+        # much there is to do is told a lie, and that ends workers that have work.
         with pytest.raises(AssertionError, match="streams and 0 messages"):
             await cell.run(site, Blow(Fault("worker", "kill"), site.workers[0]), Phase.MID_STREAM)
 
@@ -34,7 +33,7 @@ async def test_an_edge_that_ignores_the_numbers_of_frames(
     async with running(tmp_path, plan("ignore-numbers")) as site:
         blow = Blow(Fault("worker", "lose", 0.5), site.workers[0])
         result = await cell.run(site, blow, Phase.MID_STREAM)
-        assert Kind.MISSING in {each.kind for each in result.bad}
+        assert {Kind.MISSING, Kind.REORDERED} & {each.kind for each in result.bad}
 
 
 async def test_an_edge_that_accepts_every_attempt(tmp_path: Path, guard_module: Any) -> None:

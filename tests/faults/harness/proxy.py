@@ -53,7 +53,7 @@ class Link:
         for writer in (self.up.writer, self.down.writer):
             if reset:
                 sock = writer.get_extra_info("socket")
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, ValueError):  # it is closed already
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
                 writer.transport.abort()
             else:
@@ -83,9 +83,11 @@ class Proxy:
         """Break off everything."""
         if self._server is not None:
             self._server.close()
-        self.cut()
-        for task in list(self._tasks):
-            task.cancel()
+        self.heal()
+        for link in list(self.links):
+            link.forgotten = False
+            self._set(link)
+            link.end(reset=True)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     # --- faults

@@ -7,6 +7,7 @@ from tests.faults.harness.site import Site, until
 from tests.faults.harness.verdict import Verdict, judge
 
 TOKENS = 300
+"""It must still be writing when the other one is heard."""
 LATE_SECONDS = 1.0
 RUNNING = "headrace_worker_running"
 

@@ -24,8 +24,10 @@ def page(
     lines = [
         "# Faults",
         "",
-        f"Written by `{command}`. Real processes, a simulated engine whose every token is",
-        "known, and faults by signals, by limits and by proxies on every way between two machines.",
+        f"Written by `{command}`.",
+        "",
+        "Real processes, a simulated engine whose every token is known, and faults by signals, by",
+        "limits and by proxies on every way between two machines.",
         "",
         _row("faults injected", "requests", "survived unbroken", "ended with a typed error",
              "lost", "doubled", "hung", "otherwise wrong", "cut off with their edge"),
