@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from tests.faults.harness.faults import FAULTS, Blow, Fault
 from tests.faults.harness.phases import Phase
 from tests.faults.harness.site import Plan, Site, running
 from tests.faults.harness.storm import Storm
-from tests.faults.harness.verdict import Kind
 from tests.parts import ROOT, why_missing
 
 RESULTS = ROOT / "loadtests/results/faults.md"
@@ -93,11 +93,10 @@ class Run:
 
     def _note(self, result: Result) -> None:
         self.results.append(result)
-        bad = f"; BAD: {result.bad} {result.left_over}" if result.bad or result.left_over else ""
-        say(
-            f"{result.blow.fault.name}, {result.phase}: {result.count(Kind.UNBROKEN)} of "
-            f"{len(result.verdicts)} unbroken, {result.slowest:.1f} s{bad}"
-        )
+        ends = Counter(f"{each.kind} {each.detail}".strip() for each in result.verdicts)
+        told = ", ".join(f"{count} {end}" for end, count in ends.most_common())
+        left = f", and the queue holds {result.left_over}" if result.left_over else ""
+        say(f"{result.blow.fault.name}, {result.phase}, {result.slowest:.1f} s: {told}{left}")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

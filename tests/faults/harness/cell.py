@@ -47,6 +47,7 @@ async def run(site: Site, blow: Blow, phase: Phase) -> Result:
         tokens = TOKENS if blow.edge is Edge.UP else LONG_TOKENS
         moment = await reach(site, http, phase, tokens)
         blow.worker = await _busiest(site, blow.worker)
+        deaths = site.parts[blow.part].deaths if blow.ends else 0
         try:
             extra = await blow.strike(site)
         finally:
@@ -58,6 +59,8 @@ async def run(site: Site, blow: Blow, phase: Phase) -> Result:
         blow.mend(site)
         clients = [*moment.clients, *extra]
         await asyncio.gather(*(client.end() for client in moment.clients))
+        if blow.ends:  # after its drain; the next cell must not meet it
+            await until(lambda: site.parts[blow.part].deaths > deaths, READY_SECONDS, "it ends")
     return Result(
         blow=blow,
         phase=phase,

@@ -131,6 +131,12 @@ class Blow(msgspec.Struct):
             return Edge.UP
         return {"kill": Edge.KILLED, "term": Edge.STOPPED}.get(self.fault.kind, Edge.UP)
 
+    @property
+    def ends(self) -> bool:
+        """Whether the part's process comes to its end, and another one in its place."""
+        signals = self.fault.kind in {"kill", "term", "down", "tear", "disk"}
+        return signals and self.fault.part not in {"ssh", "gate", "engine"}
+
     async def strike(self, site: Site) -> list[Client]:
         """Begin. What a flood has asked comes back, for it must end well too."""
         match self.fault.kind:
