@@ -172,6 +172,8 @@ class Edge:
             logging.setup("edge", "error"), name="edge", inbox=subjects.edge_inbox(self.id)
         )
         self.queue = JetStream(self.bus)
+        self.newest = 0
+        """The number in the stream of what was published anew last."""
         self._pair = pair
         self._answers: dict[str, Answer] = {}
         self.states: list[WorkerState] = []
@@ -249,9 +251,10 @@ class Edge:
             request, attempt=request.attempt + ATTEMPTS, partial=partial
         )
         data = codec.encode(request)
-        await self.queue.publish(
+        ack = await self.queue.publish(
             MODEL, "high", self.id, data, id=f"{request.id}.{request.attempt}", ttl_seconds=60
         )
+        self.newest = ack.seq
         return request
 
     async def control(self, worker: str, message: Control) -> None:

@@ -92,8 +92,7 @@ async def test_an_edge_that_asks_anew_hears_what_it_has_missed(stand: Stand) -> 
     await answer.frame(Accepted, 2)
     assert answer.frames[0] in answer.frames[sent:]
     assert worker.engine_running() == 1
-    second = await stand.edge.queue.consumer_info(MODEL, "high")
-    await stand.edge.queue.delete(second.delivered.stream_seq)  # it hears us again
+    await stand.edge.queue.delete(stand.edge.newest)  # it hears us again
     await answer.frame(End)
     await stand.edge.emptied()
     answer.sort()
@@ -254,3 +253,17 @@ async def test_requests_of_an_edge_that_is_gone_are_stopped(stand: Stand) -> Non
     assert isinstance(last, Fail)
     assert last.code is Code.CANCELLED
     await stand.edge.emptied()
+
+
+async def test_an_attempt_that_waits_for_its_client_says_its_last_frame_again(stand: Stand) -> None:
+    """An edge whose cancels were all lost hears of it, and tells it to stop."""
+    await stand.worker()
+    answer = await stand.edge.ask(LONG)
+    await answer.frame(Accepted)
+    await settled(answer)
+    count = len(answer.frames)
+    for _ in range(100):
+        if len(answer.frames) > count:
+            break
+        await asyncio.sleep(0.1)
+    assert answer.frames[count:] == [answer.frames[count - 1]]

@@ -59,6 +59,8 @@ class Attempt:
         """The same for messages that the edge has published since, because it did not hear us."""
         self.outcome = ""
         """How it ended; empty where the whole worker was cancelled."""
+        self.told = 0
+        """How many frames there were when the queue was last told that it goes on."""
         self.complete = False
         """Whether the answer was sent to its end."""
         self._shared = shared

@@ -22,12 +22,13 @@ class Echo:
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
 
-    def frames(self, request: str) -> None:
-        """Send all frames again that are kept."""
+    def frames(self, request: str, first: int = 0) -> None:
+        """Send all frames again that are kept, from `first` on."""
         kept = self._shared.replay.find(request)
         if kept is not None:
-            self._shared.metrics.resumed.inc(len(kept.frames))
-            for frame in kept.frames:
+            frames = list(kept.frames)[max(0, first - kept.first) :]
+            self._shared.metrics.resumed.inc(len(frames))
+            for frame in frames:
                 self._send(kept.edge, request, frame)
 
     def ended(self, request: Request) -> bytes | None:

@@ -104,8 +104,20 @@ class Intake:
         for attempt in self._running.values():
             self._settle(attempt.replies, IN_PROGRESS)
             self._settle(attempt.later, IN_PROGRESS)
+            self._remind(attempt)
         for attempt in self._all_held():
             self._settle(attempt.replies, IN_PROGRESS)
+
+    def _remind(self, attempt: Attempt) -> None:
+        """Say the last frame again where none has followed since the last time.
+
+        All cancels may have been lost, and an attempt that waits for its client or for the first
+        token would hold its slot to the deadline: an edge that does not want it says so.
+        """
+        kept = self._shared.replay.find(attempt.request.id)
+        if kept is not None and kept.next_seq == attempt.told:
+            self._echo.frames(attempt.request.id, kept.next_seq - 1)
+        attempt.told = kept.next_seq if kept is not None else 0
 
     def cancel_all_of(self, edge: str) -> None:
         """Everybody who waited for an answer through `edge` is gone with it."""
