@@ -73,6 +73,10 @@ check: $(STAMP) ## formatting, lint, types, import rules, documentation
 	$(BIN)/lint-imports
 	$(BIN)/zensical build --clean --strict
 
+.PHONY: faults
+faults: $(STAMP) ## every fault in every phase, then 10,000 requests through faults at random (ARGS='--seed 2')
+	@nice -n 5 $(BIN)/python -m tests.faults $(ARGS)
+
 .PHONY: bench-first-token
 bench-first-token: $(STAMP) ## the first-token time that the whole path adds, on a simulated engine
 	@$(BIN)/python -m loadtests.first_token $(ARGS)

@@ -46,12 +46,13 @@ async def it_goes_on(stand: Stand, worker: WorkerProcess) -> None:
         ids = b"".join(chunk.tokens for chunk in chunks(answer))
         assert len(ids) == 4 * end.usage.completion_tokens
         assert told_by_itself(worker, answer) == unlike(answer.body)
-        for cut in cuts(answer, step=7):
+        parts = len(chunks(answer))
+        for cut in cuts(answer, step=max(7, parts // 3)):
             rest = await goes_on(stand, answer, cut)
             sent = b"".join(chunk.tokens for chunk in [*chunks(answer)[:cut], *chunks(rest)])
             assert sent == ids
         if endpoint is Endpoint.CHAT and "max_tokens" in body and body is not EMOJIS:
-            for cut in cuts(answer, step=11):
+            for cut in cuts(answer, step=parts // 2):
                 await goes_on(stand, answer, cut, tokens=b"")
 
     # Ids that end within a character: the rest must not begin with the prompt.

@@ -16,15 +16,20 @@ _IDS: Final = re.compile(rb'"token_ids":\[([0-9,]*)\]')
 _NONE: Final = b'"token_ids":null'
 _PROMPT_KEY: Final = b'"prompt_token_ids":['
 _PROMPT: Final = re.compile(rb'"prompt_token_ids":\[[0-9,]*\]')
+_QUIET: Final = (b'"content":""', b'"text":""', b'"delta":{}')
 _SILENT: Final = re.compile(
     rb'(?:"delta":\{(?:"content":"")?\}|"text":""),"logprobs":null,"finish_reason":null'
 )
 # Of a token that a parser of tools or reasoning keeps to itself, and only because of the ids.
 _EMPTY: Final = b'"delta":{},"logprobs":null,"finish_reason":null'
 
+_ONE: Final = struct.Struct("<I")
+
 
 def pack(ids: bytes) -> bytes:
     """Decimal numbers with commas between, as four bytes each, little-endian."""
+    if ids.isdigit():
+        return _ONE.pack(int(ids))
     numbers = [int(each) for each in ids.split(b",") if each]
     return struct.pack(f"<{len(numbers)}I", *numbers)
 
@@ -46,7 +51,8 @@ class Taker:
             return events, b""
         if _PROMPT_KEY in events:
             events = _PROMPT.sub(b'"prompt_token_ids":null', events)
-        if _SILENT.search(events):
+        # Looked for as they are, first: for the expression most events are long.
+        if any(quiet in events for quiet in _QUIET):
             return self._take_each(events)
         pieces = _IDS.split(events)
         return _NONE.join(pieces[::2]), self._release(pieces[1::2])
