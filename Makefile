@@ -77,6 +77,10 @@ check: $(STAMP) ## formatting, lint, types, import rules, documentation
 faults: $(STAMP) ## every fault in every phase, then 10,000 requests through faults at random (ARGS='--seed 2')
 	@nice -n 5 $(BIN)/python -m tests.faults $(ARGS)
 
+.PHONY: model
+model: $(STAMP) ## 100,000 histories of the protocol in virtual time, faults and all (ARGS='--seeds 5000')
+	@nice -n 10 $(BIN)/python -m tests.model --seeds 100000 --out loadtests/results/model.md $(ARGS)
+
 .PHONY: bench-first-token
 bench-first-token: $(STAMP) ## the first-token time that the whole path adds, on a simulated engine
 	@$(BIN)/python -m loadtests.first_token $(ARGS)

@@ -28,6 +28,7 @@ class Clock:
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.Handle]] = []
         self._numbers = itertools.count()
+        self._current: Loop | None = None
 
     def time(self) -> float:
         """The time now."""
@@ -48,6 +49,7 @@ class Clock:
     def run(self, until: float) -> None:
         """Go on until then, or until something crashes."""
         ready, timers = self._ready, self._timers
+        self._current = None
         try:
             while self.crash is None:
                 while ready and self.crash is None:
@@ -71,7 +73,9 @@ class Clock:
             loop.missed.append(handle)
             return
         self.steps += 1
-        events._set_running_loop(loop)
+        if loop is not self._current:
+            self._current = loop
+            events._set_running_loop(loop)
         handle._run()
 
 
