@@ -117,6 +117,14 @@ class Site:
 
     async def stop(self) -> None:
         """End everything."""
+        try:
+            await self._stop_parts()
+        finally:
+            for disk in self.disks.values():
+                disk.remove()
+            shutil.rmtree(self.run, ignore_errors=True)
+
+    async def _stop_parts(self) -> None:
         for way in self.ways.values():
             way.heal()
         for name in ("edge", "peer", *self.workers, "bridge", "sshd", "leaf", "hub"):
@@ -124,9 +132,6 @@ class Site:
                 await self.parts[name].end(STOP_SECONDS)
         for way in self.ways.values():
             await way.stop()
-        for disk in self.disks.values():
-            disk.remove()
-        shutil.rmtree(self.run, ignore_errors=True)
 
     async def ready(self, seconds: float) -> float:
         """Wait until every worker serves and the queue is empty; how long that took."""
