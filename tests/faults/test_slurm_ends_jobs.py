@@ -16,6 +16,8 @@ pytestmark = [
     pytest.mark.anyio, pytest.mark.slurm, pytest.mark.openssh, pytest.mark.timeout(400),
 ]  # fmt: skip
 
+STREAMS = 50
+
 
 async def test_a_preempted_worker_finishes_what_it_has_begun_within_the_grace(
     tmp_path: Path, record_property: Any
@@ -60,13 +62,13 @@ async def test_streams_longer_than_the_grace_go_on_elsewhere(
     with running(tmp_path / "farm", options=options) as farm:
         (place,) = farm.places.values()
         farm.serve(
-            slots=16, drain_seconds=2.0, scale={"min": 2, "max": 2}, env={"SIM_DELAY_MS": "20"}
+            slots=STREAMS, drain_seconds=2.0, scale={"min": 2, "max": 2}, env={"SIM_DELAY_MS": "20"}
         )
         await eventually(lambda: len(place.workers("ready")) == 2, 60, farm)
         async with http_session(120) as http:
             asked = [
                 asyncio.create_task(stream(http, farm.info, f"long {number}", 500))
-                for number in range(20)
+                for number in range(STREAMS)
             ]
             await asyncio.sleep(3)
             (worker, _) = place.workers("ready")
@@ -79,7 +81,9 @@ async def test_streams_longer_than_the_grace_go_on_elsewhere(
         assert outcome.text == expected(farm.info, f"long {number}", 500)
         assert not outcome.error
     slowest = max(outcome.seconds for outcome in outcomes)
-    record_property("told", f"preempted: 20 of 20 long streams went on, {slowest:.1f} s at most")
+    record_property(
+        "told", f"preempted: {STREAMS} of {STREAMS} long streams went on, {slowest:.1f} s at most"
+    )
 
 
 async def test_a_model_crosses_three_walltimes_and_is_always_there(
