@@ -112,6 +112,8 @@ def _worker(workspace: Workspace, cluster: Cluster, engine: str, number: int) ->
         env={
             # For the engine's socket, whose path must be short.
             "TMPDIR": str(workspace.run),
+            # So that `headrace top` calls it as the table does.
+            "HEADRACE_WORKER__NODE": f"worker-{number}",
             # Whoever ends the demo does not want to wait for the ends of answers or of loading.
             "HEADRACE_WORKER__DRAIN_SECONDS": "3",
             "HEADRACE_WORKER__ENGINE__STOP_SECONDS": "3",

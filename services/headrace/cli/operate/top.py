@@ -1,4 +1,7 @@
-"""`headrace top` and `headrace jobs`: what the scaler's last round saw and decided."""
+"""`headrace top` and `headrace jobs`: what the scaler's last round saw and decided.
+
+On the web machine `top` shows what workers tell of themselves.
+"""
 
 import json
 import sys
@@ -12,14 +15,23 @@ from rich.console import Console
 from rich.live import Live
 
 from headrace.catalogue.status import Status
-from headrace.cli.operate import board, freshness, place
-from headrace.cli.operate.place import Place
+from headrace.cli.operate import board, freshness, place, web
+from headrace.cli.operate.place import SCALER_FILE, Place
 
 PIPE_WIDTH: Final = 200
+
+DEMO: Final = Path("var/demo/web")
+"""Where `make demo` keeps the web machine's side, in a checkout."""
 
 
 @click.command(short_help="Watch models and their jobs.")
 @place.options
+@click.option(
+    "--web",
+    "web_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="On the web machine: the folder with edge.toml. [default: this one, or the demo's]",
+)
 @click.option("--once", is_flag=True, help="Show it once and leave; also where there is no tty.")
 @click.option(
     "--interval",
@@ -29,9 +41,17 @@ PIPE_WIDTH: Final = 200
     help="Seconds between two looks.",
 )
 def top(
-    config_file: Path | None, state: Path | None, *, as_json: bool, once: bool, interval: float
+    config_file: Path | None,
+    state: Path | None,
+    web_folder: Path | None,
+    *,
+    as_json: bool,
+    once: bool,
+    interval: float,
 ) -> None:
-    """Show each model and, under it, its workers, as the scaler sees them.
+    """Show each model and, under it, its workers.
+
+    On a service node, with the scaler's --config or --state, as that cluster's scaler sees them:
 
     \b
     model   state (cold, pending, loading, ready, failed), requests that wait and how long the
@@ -39,13 +59,23 @@ def top(
     worker  job id, phase, node, requests in work of its slots, walltime left, tokens per second;
             while it waits: for how long, Slurm's reason, and when Slurm expects to start it
 
-    Reads one file that the scaler writes each round, and asks neither Slurm nor the queue. With
+    It reads one file that the scaler writes each round, and asks neither Slurm nor the queue. With
     --once or --json the exit code is 1 if the picture is stale, tells of a problem, or a model has
-    failed. Ctrl-C leaves.
+    failed.
+
+    On the web machine, with --web, as the workers of all clusters tell it themselves: the id that
+    the edge's log has for them, cluster, node, job, requests in work of their slots. That takes two
+    seconds. Ctrl-C leaves.
     """
-    where = place.find(state, config_file)
     console = _console()
-    if as_json or once or not console.is_terminal:
+    once = once or not console.is_terminal
+    if state is None and config_file is None:
+        web_folder = web_folder or web_here()
+    if web_folder is not None:
+        well = web.show(web_folder, console, as_json=as_json, once=once, interval=interval)
+        sys.exit(0 if well else 1)
+    where = place.find(state, config_file)
+    if as_json or once:
         status = where.status()
         if as_json:
             click.echo(json.dumps(plain(status, time.time()), indent=2))
@@ -79,6 +109,13 @@ def jobs(config_file: Path | None, state: Path | None, *, as_json: bool) -> None
     for warning in fresh.warnings if fresh.stale else ():
         click.echo(warning, err=True)
     sys.exit(1 if fresh.stale else 0)
+
+
+def web_here() -> Path | None:
+    """The folder of the web machine's files that is meant where nothing is said."""
+    if Path(SCALER_FILE).is_file():
+        return None
+    return next((each for each in (Path(), DEMO) if (each / web.EDGE_FILE).is_file()), None)
 
 
 def plain(status: Status, now: float) -> dict[str, Any]:
