@@ -1,0 +1,129 @@
+"""What a person sees: the worker that serves a stream is found, killed, and the stream goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import openai
+import pytest
+
+from tests.path_kit import Demo, running
+
+pytestmark = [pytest.mark.openssh, pytest.mark.timeout(600)]
+
+LOAD_SECONDS = 400.0
+"""Two vLLMs at once, on two cores."""
+QUESTION = "Tell me of the rivers of Europe, one after the other, and of the towns on them."
+
+
+class Seen(msgspec.Struct):
+    """A stream as its reader has it so far."""
+
+    text: str = ""
+    chunks: int = 0
+    finish: str | None = None
+    usage: int = 0
+
+
+def client(demo: Demo) -> openai.OpenAI:
+    info = demo.info()
+    return openai.OpenAI(base_url=info["base_url"], api_key=info["api_key"], max_retries=0)
+
+
+def ready(asking: openai.OpenAI) -> int:
+    """How many workers serve."""
+    (model,) = asking.models.list().data
+    return int(model.headrace["workers"])  # type: ignore[attr-defined]
+
+
+def read(demo: Demo, seen: Seen, tokens: int) -> None:
+    """Ask as anybody would, and keep what comes in `seen`."""
+    stream = client(demo).chat.completions.create(
+        model=demo.info()["model"],
+        messages=[{"role": "user", "content": QUESTION}],
+        max_tokens=tokens,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    for chunk in stream:
+        if chunk.usage:
+            seen.usage = chunk.usage.completion_tokens
+        for choice in chunk.choices:
+            seen.text += choice.delta.content or ""
+            seen.finish = choice.finish_reason or seen.finish
+        seen.chunks += 1
+
+
+def serving(demo: Demo) -> dict[str, Any] | None:
+    """The worker that has a request in work, as `headrace top` says."""
+    headrace = str(Path(sys.executable).with_name("headrace"))
+    argv = [headrace, "top", "--web", str(demo.folder / "web"), "--json"]
+    (model,) = json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
+    busy: list[dict[str, Any]] = [each for each in model["workers"] if each["running"]]
+    return busy[0] if len(busy) == 1 else None
+
+
+def until(true: Callable[[], Any], seconds: float, every: float = 0.02) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline
+        time.sleep(every)
+    return found
+
+
+def accepted(demo: Demo) -> list[dict[str, Any]]:
+    """Which worker took the last request, and which took it over, as the edge's log says."""
+    lines = [json.loads(each) for each in (demo.folder / "logs/edge.log").read_text().splitlines()]
+    taken = [each for each in lines if each["action"] == "accepted"]
+    return [each for each in taken if each["request"] == taken[-1]["request"]]
+
+
+def kill_its_worker(demo: Demo, tokens: int) -> Seen:
+    """Read a stream whose worker is killed in the midst of it."""
+    seen = Seen()
+    reader = threading.Thread(target=read, args=(demo, seen, tokens))
+    reader.start()
+    until(lambda: seen.chunks > 5, 60)
+    worker = until(lambda: serving(demo), 20)
+    (first,) = accepted(demo)
+    assert first["worker"] == worker["worker"]
+    os.kill(demo.pid(worker["node"]), signal.SIGKILL)
+    had = seen.chunks
+    reader.join(120)
+    assert not reader.is_alive()
+    assert seen.chunks > had + 5, "it was over too soon to prove anything"
+    first, second = accepted(demo)
+    assert first["worker"] != second["worker"]
+    return seen
+
+
+@pytest.fixture
+def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Demo]:
+    with running(tmp_path, "--engine", request.param, "--workers", "2") as demo:
+        asking = client(demo)
+        until(lambda: ready(asking) == 2, LOAD_SECONDS, 0.5)
+        yield demo
+
+
+@pytest.mark.parametrize("demo", ["llamacpp"], indirect=True)
+def test_a_stream_of_llama_cpp_goes_on_where_its_worker_is_killed(demo: Demo) -> None:
+    seen = kill_its_worker(demo, 700)
+    assert seen.finish in {"stop", "length"}
+    assert 0 < seen.usage <= 700
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("demo", ["vllm"], indirect=True)
+def test_with_vllm_the_text_is_the_same_as_without_the_kill(demo: Demo) -> None:
+    unbroken = Seen()
+    read(demo, unbroken, 300)
+    assert kill_its_worker(demo, 300) == unbroken
