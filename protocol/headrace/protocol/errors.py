@@ -40,7 +40,6 @@ class Code(StrEnum):
     NOT_CONTINUED = "not_continued"
     ENGINE_FAILED = "engine_failed"
     RESPONSE_TOO_LARGE = "response_too_large"
-    STREAM_BROKEN = "stream_broken"
     SLOW_READER = "slow_reader"
     UNSUPPORTED_VERSION = "unsupported_version"
     BAD_MESSAGE = "bad_message"
@@ -90,7 +89,6 @@ KINDS: Final[dict[Code, Kind]] = {
     Code.NOT_CONTINUED: Kind(502, _SERVER, True),
     Code.ENGINE_FAILED: Kind(502, _SERVER, True),
     Code.RESPONSE_TOO_LARGE: Kind(502, _SERVER, False),
-    Code.STREAM_BROKEN: Kind(502, _SERVER, True),
     Code.SLOW_READER: Kind(408, _CLIENT, False),
     Code.UNSUPPORTED_VERSION: Kind(502, _SERVER, False),
     Code.BAD_MESSAGE: Kind(502, _SERVER, False),
