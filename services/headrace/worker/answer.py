@@ -30,6 +30,10 @@ class Output(Protocol):
         """Note that the first byte is there."""
 
     @property
+    def window(self) -> float:
+        """Seconds within which events travel together."""
+
+    @property
     def congested(self) -> bool:
         """Whether more waits to be sent than should."""
 
@@ -56,7 +60,7 @@ class Answer:
         self._splitter = sse.Splitter(limits.event_bytes)
         self._reader = reader
         self._taker = Taker() if ids else None
-        self._batcher = Batcher(limits.batch_seconds, self._send)
+        self._batcher = Batcher(lambda: output.window, self._send)
         self.streams = False
         self._done = False
         self._media = ""
@@ -83,11 +87,22 @@ class Answer:
         if not events:
             return Flow.GO
         self._done = sse.is_done(events)
-        if passed := self._reader.read(events):
-            self._batcher.add(passed)
+        passed = self._reader.read(events)
+        waits = bool(passed) and self._batcher.add(passed)
         if self._done:
             return Flow.STOP
+        if waits:
+            return Flow.REST
         return Flow.PAUSE if self._output.congested or self._output.spent else Flow.GO
+
+    @property
+    def due(self) -> float:
+        """When the window ends in which events are collected."""
+        return self._batcher.due
+
+    def rested(self) -> None:
+        """Nothing has followed within the window."""
+        self._batcher.flush()
 
     def _send(self, events: bytes) -> None:
         tokens = b""

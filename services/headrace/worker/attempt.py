@@ -28,6 +28,10 @@ from headrace.worker.replay import Replay
 HIGH_WATER_BYTES: Final = 2 * 1024 * 1024
 """When so much waits to be sent, answers are read no faster than the bus takes them."""
 
+WINDOW_SECONDS_EACH: Final = 0.0003
+"""Each stream at the engine adds so much to the window: what its events cost is what a few tokens
+of the others wait for in any case, and a stream alone is not slowed down."""
+
 EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 
 CANCELLED: Final = "Nobody waits for this answer any more."
@@ -203,6 +207,12 @@ class Attempt:
         """Note when the first byte came."""
         if not self._first_byte:
             self._first_byte = self._elapsed()
+
+    @property
+    def window(self) -> float:
+        """Seconds within which events travel together."""
+        at_most = self._shared.options.limits.batch_seconds
+        return min(at_most, WINDOW_SECONDS_EACH * self._shared.client.open)
 
     @property
     def congested(self) -> bool:

@@ -13,45 +13,50 @@ first token must not wait behind it."""
 
 
 class Batcher:
-    """Collects the events of one stream. Uses a timer only where events come faster than it."""
+    """Collects the events of one stream within windows of `seconds()`.
 
-    def __init__(self, seconds: float, emit: Callable[[bytes], None]) -> None:
+    It has no timer: where something waits, whoever reads the stream rests until `due`, and then
+    brings what has come meanwhile, or says `flush` where nothing has.
+    """
+
+    def __init__(self, seconds: Callable[[], float], emit: Callable[[bytes], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._seconds = seconds
         self._emit = emit
         self._events: list[bytes] = []
         self._size = 0
         self._eager = EAGER_BATCHES
-        self._due = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self.due = 0.0
+        """When the window ends, by the loop's clock."""
 
-    def add(self, events: bytes) -> None:
-        """Send `events` now or soon."""
-        if self._timer is None and (self._eager or self._loop.time() >= self._due):
-            self._eager = max(0, self._eager - 1)
-            self._due = self._loop.time() + self._seconds
-            self._emit(events)
-            return
-        self._events.append(events)
-        self._size += len(events)
-        if self._size >= BATCH_BYTES:
-            self.flush()
-        elif self._timer is None:
-            self._timer = self._loop.call_at(self._due, self.flush)
+    def add(self, events: bytes) -> bool:
+        """Send `events`, and all before them; or keep them, and say that there is time to rest."""
+        now = self._loop.time()
+        if self._eager:
+            self._eager -= 1
+        elif now < self.due and self._size + len(events) < BATCH_BYTES:
+            self._events.append(events)
+            self._size += len(events)
+            return True
+        if self._events:
+            events = b"".join((*self._events, events))
+            self._forget()
+        self.due = now + self._seconds()
+        self._emit(events)
+        return False
 
     def flush(self) -> None:
         """Send what waits."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         if self._events:
             events = b"".join(self._events)
-            self._events.clear()
-            self._size = 0
-            self._due = self._loop.time() + self._seconds
+            self._forget()
+            self.due = self._loop.time() + self._seconds()
             self._emit(events)
 
     def drop(self) -> None:
         """Forget what waits: nobody wants it any more."""
+        self._forget()
+
+    def _forget(self) -> None:
         self._events.clear()
-        self.flush()
+        self._size = 0

@@ -31,6 +31,7 @@ class Flow(Enum):
     """What an exchange does after a piece of the body."""
 
     GO = "go on"
+    REST = "read no more until the sink's window is over"
     PAUSE = "read no more until `resume`"
     STOP = "the answer is complete"
 
@@ -43,6 +44,13 @@ class Sink(Protocol):
 
     def body(self, data: bytes) -> Flow:
         """A piece of the body is there."""
+
+    @property
+    def due(self) -> float:
+        """Until when to rest, by the loop's clock, where `body` has said so."""
+
+    def rested(self) -> None:
+        """The rest is over, and nothing has come meanwhile."""
 
 
 class EngineError(OSError):
@@ -61,8 +69,10 @@ class Exchange(asyncio.Protocol):
         self._over = False
         self._error: Exception | None = None
         self._paused = False
+        self._rest: asyncio.TimerHandle | None = None
         self._begun = False
         self._delimited = False
+        self._pieces: list[bytes] = []
         self._media = "application/json"
         self._header_bytes = 0
 
@@ -97,6 +107,8 @@ class Exchange(asyncio.Protocol):
     def abort(self) -> None:
         """Break off, whatever the state."""
         self._over = True
+        if self._rest is not None:
+            self._rest.cancel()
         if self._transport is not None:
             self._transport.abort()
 
@@ -115,6 +127,10 @@ class Exchange(asyncio.Protocol):
             self._end(cause if isinstance(cause, Exception) else error)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._end(EngineError("the engine does not speak HTTP"))
+        try:
+            self._deliver()
+        except Exception as error:  # noqa: BLE001  # whatever the sink raises is raised in `complete`
+            self._end(error)
         if not self._begun:
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES:
@@ -143,19 +159,50 @@ class Exchange(asyncio.Protocol):
             self._sink.head(status, self._media)
 
     def on_body(self, data: bytes) -> None:
-        if self._over:
+        # An engine sends each token as a chunk of HTTP's; many may come in one read.
+        self._pieces.append(data)
+
+    def _deliver(self) -> None:
+        if self._over or not self._pieces:
             return
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
         flow = self._sink.body(data)
+        if flow is Flow.GO:
+            return
         if flow is Flow.STOP:
             self._end(None)
-        elif flow is Flow.PAUSE and not self._paused and self._transport is not None:
+        elif flow is Flow.REST:
+            self._rest_a_while()
+        elif not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
             self._wake()
 
     def on_message_complete(self) -> None:
         if self._begun:
+            self._deliver()
             self._end(None)
+
+    # A read per token is much of what a stream costs: within a window the socket collects.
+
+    def _rest_a_while(self) -> None:
+        if self._rest is None and self._transport is not None:
+            self._transport.pause_reading()
+            loop = asyncio.get_running_loop()
+            self._rest = loop.call_at(self._sink.due, self._look)
+
+    def _look(self) -> None:
+        self._rest = None
+        if not self._over and not self._paused and self._transport is not None:
+            self._transport.resume_reading()
+            # What has come is read in the next turn of the loop: after that it is known.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._looked)
+
+    def _looked(self) -> None:
+        if self._rest is None and not self._over:
+            self._sink.rested()
 
     def _end(self, error: Exception | None) -> None:
         if not self._over:
@@ -174,6 +221,11 @@ class EngineClient:
     def __init__(self, socket: Path) -> None:
         self._socket = str(socket)
         self._open: set[Exchange] = set()
+
+    @property
+    def open(self) -> int:
+        """Exchanges under way."""
+        return len(self._open)
 
     def close(self) -> None:
         """Break off every exchange that is left."""
@@ -246,8 +298,13 @@ class _Status:
     def head(self, status: int, media: str) -> None:  # noqa: ARG002
         self.status = status
 
+    due = 0.0
+
     def body(self, data: bytes) -> Flow:  # noqa: ARG002
         return Flow.GO
+
+    def rested(self) -> None:
+        """Never: it does not rest."""
 
 
 class _Whole(_Status):

@@ -25,7 +25,8 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The bounds of everything that the worker keeps in memory."""
 
     batch_seconds: Annotated[float, Meta(ge=0)] = 0.005
-    """Events that follow each other faster than this travel in one frame."""
+    """Events that follow each other faster than this travel in one frame; less where few streams
+    are under way."""
     event_bytes: Bytes = 4 * _MIB
     """The largest single event of a stream; a frame must stay below the bus's 8 MiB."""
     answer_bytes: Bytes = 64 * _MIB

@@ -65,6 +65,17 @@ def split(events: bytes) -> list[bytes]:
     return found
 
 
+def around(events: bytes, place: int) -> tuple[int, int]:
+    """Where the event begins that holds `place`, and where it ends."""
+    start = max(events.rfind(b"\n\n", 0, place) + 2, events.rfind(b"\n\r\n", 0, place) + 3)
+    ends = [
+        found + len(blank)
+        for blank in (b"\n\n", b"\n\r\n")
+        if (found := events.find(blank, place)) >= 0
+    ]
+    return (start if start > 2 else 0), min(ends, default=len(events))
+
+
 def is_done(events: bytes) -> bool:
     """Whether the last of `events` is the one that ends a stream of OpenAI's API."""
     tail = events[-64:].rstrip(b"\r\n")
@@ -116,20 +127,34 @@ class UsageReader:
         # Within a JSON string the quotes would be escaped: a model's text never looks like this.
         if b'"usage"' not in events and not self._held:
             return events
-        return self.read_each(events)
+        passed = []
+        place = 0
+        while place < len(events):
+            found = events.find(b'"usage"', place)
+            start, end = around(events, found) if found >= 0 else (len(events), len(events))
+            if start > place:
+                passed += [self._held, events[place:start]]
+                self._held = b""
+            if start < end:
+                self._one(events[start:end], passed)
+            place = end
+        return b"".join(passed)
 
     def read_each(self, events: bytes) -> bytes:
         """The same, event by event."""
-        passed = []
+        passed: list[bytes] = []
         for event in split(events):
-            made, only_usage = self.event(event)
-            if only_usage and not self._keep:
-                continue
-            passed.append(self._held)
-            self._held = made if only_usage else b""
-            if not only_usage:
-                passed.append(made)
+            self._one(event, passed)
         return b"".join(passed)
+
+    def _one(self, event: bytes, passed: list[bytes]) -> None:
+        made, only_usage = self.event(event)
+        if only_usage and not self._keep:
+            return
+        passed.append(self._held)
+        self._held = made if only_usage else b""
+        if not only_usage:
+            passed.append(made)
 
     def event(self, event: bytes) -> tuple[bytes, bool]:
         """One event as it is for the client, and whether it tells the usage and nothing else."""

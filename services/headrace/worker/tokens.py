@@ -51,11 +51,22 @@ class Taker:
             return events, b""
         if _PROMPT_KEY in events:
             events = _PROMPT.sub(b'"prompt_token_ids":null', events)
-        # Looked for as they are, first: for the expression most events are long.
-        if any(quiet in events for quiet in _QUIET):
-            return self._take_each(events)
-        pieces = _IDS.split(events)
-        return _NONE.join(pieces[::2]), self._release(pieces[1::2])
+        taken, ids = [], b""
+        place = 0
+        while place < len(events):
+            # Looked for as they are: for an expression most events are long.
+            finds = [found for quiet in _QUIET if (found := events.find(quiet, place)) >= 0]
+            start, end = sse.around(events, min(finds)) if finds else (len(events), len(events))
+            if start > place:
+                pieces = _IDS.split(events[place:start])
+                taken.append(_NONE.join(pieces[::2]))
+                ids += self._release(pieces[1::2])
+            if start < end:
+                seen, more = self._take_each(events[start:end])
+                taken.append(seen)
+                ids += more
+            place = end
+        return b"".join(taken), ids
 
     def _take_each(self, events: bytes) -> tuple[bytes, bytes]:
         kept, ids = [], b""

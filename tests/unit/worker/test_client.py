@@ -26,12 +26,19 @@ class Sink:
         self.status = 0
         self.media = ""
         self.data = b""
+        self.pieces = 0
+        self.due = 0.0
+        self.looked = asyncio.Event()
+
+    def rested(self) -> None:
+        self.looked.set()
 
     def head(self, status: int, media: str) -> None:
         self.status, self.media = status, media
 
     def body(self, data: bytes) -> Flow:
         self.data += data
+        self.pieces += 1
         return self.flow
 
 
@@ -187,6 +194,19 @@ async def test_a_sink_can_pause(engine: Engine) -> None:
     exchange.close()
     assert pauses > 3
     assert sink.data == piece * 20
+
+
+async def test_a_sink_can_rest_and_takes_what_has_come_meanwhile_at_once(engine: Engine) -> None:
+    sink = Sink(Flow.REST)
+    sink.due = asyncio.get_running_loop().time() + 0.3
+    exchange = await engine.post(sink, CHUNKED, *[b"1\r\na\r\n"] * 9, stays=True)
+    async with asyncio.timeout(5):
+        await sink.looked.wait()
+        while len(sink.data) < 9:
+            await asyncio.sleep(0.01)
+    assert sink.pieces < 9, "each was read by itself"
+    exchange.close()
+    await asyncio.wait_for(engine.left.wait(), 5)
 
 
 async def test_what_a_sink_raises_is_raised(engine: Engine) -> None:
