@@ -11,6 +11,7 @@ import traceback
 from collections.abc import MutableMapping
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 ALLOWED: Final = frozenset(
@@ -30,6 +31,8 @@ ALLOWED: Final = frozenset(
 )  # fmt: skip
 """The fields that a log line may have. Add one only if it can never hold a user's text."""
 
+_KNOWN: Final = ALLOWED | {"event"}
+
 Logger = structlog.typing.FilteringBoundLogger
 
 
@@ -42,10 +45,10 @@ def setup(process: str, level: str = "info") -> Logger:
             _exception_places,
             _only_allowed,
             structlog.processors.EventRenamer("action"),
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(serializer=_line),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.BytesLoggerFactory(file=sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )
     # Libraries' own records may quote data: only their warnings' logger and level are let through.
@@ -54,7 +57,14 @@ def setup(process: str, level: str = "info") -> Logger:
     return logger
 
 
+def _line(event: MutableMapping[str, Any], **_: Any) -> bytes:
+    # Several times faster than the standard library's, and there are lines per request.
+    return msgspec.json.encode(event, enc_hook=repr)
+
+
 def _only_allowed(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if event.keys() <= _KNOWN:
+        return event
     for key, value in event.items():
         if key != "event" and key not in ALLOWED:
             event[key] = f"<withheld {type(value).__name__}>"

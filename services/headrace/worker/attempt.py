@@ -261,7 +261,9 @@ class Attempt:
         metrics.completion_tokens.inc(self._usage.completion_tokens)
         if self._first_byte:
             metrics.first_byte.observe(self._first_byte)
-        self._shared.log.info(
+        # The edge tells of each request; what went well here is for metrics, unless asked for.
+        tell = self._shared.log.debug if self.outcome == "ok" else self._shared.log.info
+        tell(
             "attempt_ended",
             request=self.request.id,
             attempt=self.number,

@@ -44,6 +44,8 @@ class Intake:
         self._wary_until = 0.0
         self._pulling = False
         self._changed = asyncio.Event()
+        shared.metrics.running.set_function(lambda: self.running)
+        shared.metrics.held.set_function(lambda: self.held)
 
     async def start(self) -> None:
         """Begin to pull."""
@@ -71,8 +73,6 @@ class Intake:
                 self._begin(attempt)
             if self._pulling:
                 self._pull(now)
-        self._shared.metrics.running.set(self.running)
-        self._shared.metrics.held.set(self.held)
         if not self._pulling:
             self._changed.set()
 

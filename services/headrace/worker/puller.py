@@ -70,6 +70,10 @@ class _Lane:
     told_at: float = float("-inf")
     retry_at: float = float("-inf")
     sure: bool = False
+    pulls: int = 0
+    """Pulls that are under way."""
+    batched: int = 0
+    """Requests that its batch pulls may still bring."""
 
 
 class Puller:
@@ -80,24 +84,24 @@ class Puller:
         self._lanes = {name: _Lane(name, weight) for name, weight in weights.items()}
         self._asked: dict[int, _Asked] = {}
         self._number = 0
-
-    @property
-    def outstanding(self) -> int:
+        self._batched = 0
+        self._look_at = float("inf")
+        """Before then no pull can be lost."""
+        self.outstanding = 0
         """Requests asked for that may still come."""
-        return sum(asked.left for asked in self._asked.values())
 
     def plan(self, busy: int, now: float) -> list[Pull]:
         """The pulls to send now, when `busy` requests are held or running."""
         self.expire(now)
         ready = [lane for lane in self._lanes.values() if lane.retry_at <= now]
-        had_room = busy + self._batches() < self._slots
+        had_room = busy + self._batched < self._slots
         pulls = self._share_out(ready, busy, now)
         for lane in ready:
-            if any(asked.lane is lane for asked in self._asked.values()):
+            if lane.pulls:
                 continue
             if self.outstanding + busy >= self._slots + len(self._lanes) - 1:
                 break
-            if busy + self._batches() < self._slots:
+            if busy + self._batched < self._slots:
                 pulls.append(self._ask(lane, 1, now, standing=True))
             elif had_room and not lane.backlog and now - lane.told_at >= STALE_SECONDS:
                 # The last slots went to lanes with a backlog. Look into the empty ones too, or a
@@ -107,10 +111,13 @@ class Puller:
 
     def expire(self, now: float) -> None:
         """Count pulls as lost whose time is over."""
+        if now < self._look_at:
+            return
         for number, asked in list(self._asked.items()):
             if asked.lost_at <= now:
                 asked.lane.sure = False
-                del self._asked[number]
+                self._forget(number)
+        self._look_at = min((each.lost_at for each in self._asked.values()), default=float("inf"))
 
     def delivered(self, lane: str, pending: int, now: float) -> None:
         """A request of `lane` has come, and `pending` more wait there."""
@@ -124,12 +131,16 @@ class Puller:
         mine = [(n, asked) for n, asked in self._asked.items() if asked.lane is known]
         for number, asked in sorted(mine, key=lambda each: (each[1].standing, each[0]))[:1]:
             asked.left -= 1
+            self.outstanding -= 1
+            if not asked.standing:
+                known.batched -= 1
+                self._batched -= 1
             if asked.left == 0:
-                del self._asked[number]
+                self._forget(number)
 
     def settled(self, number: int, lane: str, status: str, now: float) -> None:
         """Pull `number` has ended with `status`, less than filled."""
-        self._asked.pop(number, None)
+        self._forget(number)
         known = self._lanes.get(lane)
         if known is None:
             return
@@ -145,18 +156,21 @@ class Puller:
 
     def reset(self) -> None:
         """The connection is another one: every pull is lost, and nothing is known."""
-        self._asked.clear()
+        for number in list(self._asked):
+            self._forget(number)
         for lane in self._lanes.values():
             lane.backlog = 0
             lane.sure = False
             lane.told_at = lane.retry_at = float("-inf")
 
     def _share_out(self, ready: list[_Lane], busy: int, now: float) -> list[Pull]:
+        if not any(lane.backlog for lane in ready):
+            return []
         free = min(
-            self._slots - busy - self._batches(),
+            self._slots - busy - self._batched,
             self._slots + len(self._lanes) - 1 - busy - self.outstanding,
         )
-        more = {lane.name: lane.backlog - self._batches(lane) for lane in ready}
+        more = {lane.name: lane.backlog - lane.batched for lane in ready}
         shares: Counter[str] = Counter()
         while free > 0:
             candidates = [lane for lane in ready if more[lane.name] > 0]
@@ -176,11 +190,20 @@ class Puller:
         expires = (STANDING_SECONDS if lane.sure else UNSURE_SECONDS) if standing else 0.0
         lost_at = now + (expires + GRACE_SECONDS if standing else BATCH_SECONDS)
         self._asked[self._number] = _Asked(lane, batch, lost_at, standing)
+        self._look_at = min(self._look_at, lost_at)
+        lane.pulls += 1
+        self.outstanding += batch
+        if not standing:
+            lane.batched += batch
+            self._batched += batch
         return Pull(self._number, lane.name, batch, expires)
 
-    def _batches(self, lane: _Lane | None = None) -> int:
-        return sum(
-            asked.left
-            for asked in self._asked.values()
-            if not asked.standing and lane in (None, asked.lane)
-        )
+    def _forget(self, number: int) -> None:
+        asked = self._asked.pop(number, None)
+        if asked is None:
+            return
+        asked.lane.pulls -= 1
+        self.outstanding -= asked.left
+        if not asked.standing:
+            asked.lane.batched -= asked.left
+            self._batched -= asked.left
