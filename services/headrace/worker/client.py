@@ -1,7 +1,8 @@
 """HTTP to the engine over its Unix socket, as callbacks: no task is woken per token.
 
-A connection per request: to close it is to cancel the request. Chunked bodies, bodies with a
-length, and bodies that end with the connection are understood; nothing is decompressed.
+A connection has one request at a time: to close it is to cancel the request. One whose answer came
+to its end is used again. Chunked bodies, bodies with a length, and bodies that end with the
+connection are understood; nothing is decompressed.
 """
 
 import asyncio
@@ -23,8 +24,12 @@ MAX_FETCHED_BYTES: Final = 32 * 1024 * 1024
 LINGER_SECONDS: Final = 1.0
 """An engine whose answer has ended may need a moment to end its response, too."""
 
+KEEP_SECONDS: Final = 2.0
+"""How long an idle connection is used again: servers close them after some seconds (uvicorn after
+five), and a request must not meet that."""
+
 # Bytes are forwarded as they come: a compressed stream could not be cut into events.
-_COMMON: Final = "Accept-Encoding: identity\r\nConnection: close\r\n\r\n"
+_COMMON: Final = "Accept-Encoding: identity\r\n\r\n"
 
 
 class Flow(Enum):
@@ -58,23 +63,38 @@ class EngineError(OSError):
 
 
 class Exchange(asyncio.Protocol):
-    """One request and its answer, on a connection of its own."""
+    """A connection to the engine, with one request and its answer."""
 
-    def __init__(self, sink: Sink, open_: "set[Exchange]") -> None:
-        self._sink = sink
-        self._open = open_
-        self._parser = httptools.HttpResponseParser(self)
+    def __init__(self, sink: Sink, client: "EngineClient", request: bytes) -> None:
+        self._client = client
         self._transport: asyncio.Transport | None = None
+        self.idle_since = 0.0
+        """When its last answer ended, by the loop's clock."""
+        self.begin(sink, request)
+
+    def begin(self, sink: Sink, request: bytes) -> None:
+        """Send a request, now or once there is a connection."""
+        self._sink = sink
+        self._request = request
+        """Kept until the engine has said a word: it may have closed an idle connection."""
+        self._used = self._transport is not None
+        self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._over = False
         self._error: Exception | None = None
         self._paused = False
         self._rest: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self._begun = False
         self._delimited = False
+        self._whole = False
+        self._stays = False
+        self._closed = False
         self._pieces: list[bytes] = []
         self._media = "application/json"
         self._header_bytes = 0
+        if self._transport is not None:
+            self._transport.write(request)
 
     async def complete(self) -> bool:
         """Wait for the end of the answer: True. False where the sink asked for a pause.
@@ -97,29 +117,54 @@ class Exchange(asyncio.Protocol):
 
     def close(self) -> None:
         """Let the engine finish if it has said all; otherwise break off, and it stops its work."""
-        if self._transport is None:
-            return
-        if self._over and self._error is None:
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.abort)
-        else:
+        self._closed = True
+        if not self._over or self._error is not None:
             self.abort()
+        elif self._whole:
+            self._done_with()
+        elif self._transport is not None:
+            loop = asyncio.get_running_loop()
+            self._linger = loop.call_later(LINGER_SECONDS, self.abort)
 
     def abort(self) -> None:
         """Break off, whatever the state."""
         self._over = True
-        if self._rest is not None:
-            self._rest.cancel()
+        self._stop_timers()
         if self._transport is not None:
             self._transport.abort()
+
+    def _done_with(self) -> None:
+        reads = not self._paused and self._rest is None
+        self._stop_timers()
+        if self._transport is None:
+            return
+        if not (reads and self._stays):
+            self._transport.abort()
+        else:
+            self._client.keep(self)
+
+    def _stop_timers(self) -> None:
+        for timer in (self._rest, self._linger):
+            if timer is not None:
+                timer.cancel()
+        self._rest = self._linger = None
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
-        self._open.add(self)
+        self._client.opened(self)
+        if self._over:  # given up meanwhile
+            self._transport.abort()
+        else:
+            self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
+        self._request = b""
+        if self._whole:  # more than an answer
+            self.abort()
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -138,12 +183,20 @@ class Exchange(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._open.discard(self)
+        self._client.closed(self)
+        if self._used and self._request and not self._over:
+            self._used = False
+            self._client.connect(self)
+            return
         # A body without a length ends with the connection; any other is broken off.
         whole = self._begun and not self._delimited and exc is None
         self._end(None if whole else EngineError("the engine broke off"))
 
     # httptools' callbacks
+
+    def on_message_begin(self) -> None:
+        if self._whole:  # more than an answer
+            self._stays = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key = name.lower()
@@ -163,7 +216,9 @@ class Exchange(asyncio.Protocol):
         self._pieces.append(data)
 
     def _deliver(self) -> None:
-        if self._over or not self._pieces:
+        if self._over:
+            self._pieces.clear()
+        if not self._pieces:
             return
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
@@ -182,7 +237,11 @@ class Exchange(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._begun:
             self._deliver()
+            self._whole = True
+            self._stays = self._parser.should_keep_alive()  # knows it only now
             self._end(None)
+            if self._closed:
+                self._done_with()
 
     # A read per token is much of what a stream costs: within a window the socket collects.
 
@@ -204,6 +263,10 @@ class Exchange(asyncio.Protocol):
         if self._rest is None and not self._over:
             self._sink.rested()
 
+    def failed(self, error: Exception) -> None:
+        """There is no connection, after all."""
+        self._end(error)
+
     def _end(self, error: Exception | None) -> None:
         if not self._over:
             self._over = True
@@ -221,11 +284,34 @@ class EngineClient:
     def __init__(self, socket: Path) -> None:
         self._socket = str(socket)
         self._open: set[Exchange] = set()
+        self._idle: list[Exchange] = []
+        self._connecting: set[asyncio.Task[None]] = set()
 
     @property
     def open(self) -> int:
         """Exchanges under way."""
-        return len(self._open)
+        return len(self._open) - len(self._idle)
+
+    def opened(self, exchange: Exchange) -> None:
+        """A connection is there."""
+        self._open.add(exchange)
+
+    def closed(self, exchange: Exchange) -> None:
+        """A connection is gone."""
+        self._open.discard(exchange)
+        if exchange in self._idle:
+            self._idle.remove(exchange)
+
+    def keep(self, exchange: Exchange) -> None:
+        """A connection may be used again."""
+        exchange.idle_since = asyncio.get_running_loop().time()
+        self._idle.append(exchange)
+
+    def connect(self, exchange: Exchange) -> None:
+        """Connect once more, where an idle connection turns out to be closed."""
+        task = asyncio.get_running_loop().create_task(self._connect(exchange))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
 
     def close(self) -> None:
         """Break off every exchange that is left."""
@@ -269,16 +355,35 @@ class EngineClient:
         return seen.status
 
     async def _send(self, request: bytes, sink: Sink) -> Exchange:
+        exchange = self._kept()
+        if exchange is not None:
+            exchange.begin(sink, request)
+            return exchange
+        exchange = Exchange(sink, self, request)
+        await self._open_for(exchange)
+        return exchange
+
+    def _kept(self) -> Exchange | None:
+        oldest = asyncio.get_running_loop().time() - KEEP_SECONDS
+        if self._idle and self._idle[-1].idle_since > oldest:
+            return self._idle.pop()
+        for exchange in list(self._idle):  # the last one is too old, and so are all
+            exchange.abort()
+        return None
+
+    async def _connect(self, exchange: Exchange) -> None:
+        try:
+            await self._open_for(exchange)
+        except OSError as error:
+            exchange.failed(error)
+
+    async def _open_for(self, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                transport, exchange = await loop.create_unix_connection(
-                    lambda: Exchange(sink, self._open), self._socket
-                )
+                await loop.create_unix_connection(lambda: exchange, self._socket)
         except TimeoutError as error:
             raise EngineError("the engine accepts no connection") from error
-        transport.write(request)
-        return exchange
 
 
 def _post(path: str, body: bytes) -> bytes:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.protocol.errors import Code, HeadraceError
+from headrace.worker import client
 from headrace.worker.client import EngineClient, EngineError, Exchange, Flow
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -56,17 +57,22 @@ class Engine:
         self.left = asyncio.Event()
         self.pieces: list[bytes] = []
         self.stays = False
+        self.connections = 0
+        self.served = 0
+        self.writer: asyncio.StreamWriter | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.writer = writer
         try:
-            self.request = await reader.readuntil(b"\r\n\r\n")
-            for piece in self.pieces:
-                writer.write(piece)
-                await writer.drain()
-                await asyncio.sleep(0)
-            if self.stays:
-                await reader.read()
-        except ConnectionError:
+            while self.stays or not self.request:
+                self.request = await reader.readuntil(b"\r\n\r\n")
+                self.served += 1
+                for piece in self.pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0)
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client has left meanwhile
         self.left.set()
         writer.close()
@@ -101,7 +107,7 @@ async def test_a_request_is_complete(engine: Engine) -> None:
     line, *headers = engine.request.decode().strip().split("\r\n")
     assert line == "POST /v1/x HTTP/1.1"
     assert "Content-Length: 7" in headers
-    assert "Connection: close" in headers
+    assert not any(header.startswith("Connection") for header in headers)
     assert "Accept-Encoding: identity" in headers
 
 
@@ -217,10 +223,80 @@ async def test_what_a_sink_raises_is_raised(engine: Engine) -> None:
     await asyncio.wait_for(engine.left.wait(), 5)
 
 
+WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+
+
+async def test_a_connection_is_used_again(engine: Engine) -> None:
+    await engine.whole(WHOLE, stays=True)
+    await engine.whole(CHUNKED, b"1\r\na\r\n0\r\n\r\n", stays=True)
+    sink = await engine.whole(WHOLE, stays=True)
+    assert sink.data == b"x"
+    assert (engine.connections, engine.served) == (1, 3)
+    assert engine.client.open == 0
+
+
+async def test_also_where_the_end_of_the_response_comes_after_the_end_of_the_answer(
+    engine: Engine,
+) -> None:
+    engine.pieces, engine.stays = [CHUNKED, b"1\r\na\r\n"], True
+    exchange = await engine.client.post("/v1/x", b"", Sink(Flow.STOP))
+    await asyncio.wait_for(exchange.complete(), 5)
+    exchange.close()
+    assert engine.writer is not None
+    engine.writer.write(b"0\r\n\r\n")
+    async with asyncio.timeout(5):
+        while engine.client.open:  # noqa: ASYNC110  # a client tells nobody
+            await asyncio.sleep(0.001)
+    await engine.whole(WHOLE, stays=True)
+    assert engine.connections == 1
+
+
+@pytest.mark.parametrize(
+    "last", [b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx", WHOLE + b"y"]
+)
+async def test_one_that_ends_or_says_too_much_is_not(engine: Engine, last: bytes) -> None:
+    await engine.whole(last, stays=True)
+    await asyncio.sleep(0.01)
+    await engine.whole(WHOLE, stays=True)
+    assert engine.connections == 2
+
+
+async def test_one_that_is_old_is_not(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    await engine.whole(WHOLE, stays=True)
+    monkeypatch.setattr(client, "KEEP_SECONDS", 0.0)
+    await engine.whole(WHOLE, stays=True)
+    assert engine.connections == 2
+    assert engine.client.open == 0
+
+
+async def test_one_that_the_engine_closes_meanwhile_is_made_anew(engine: Engine) -> None:
+    await engine.whole(WHOLE, stays=True)
+    assert engine.writer is not None
+    engine.writer.close()
+    sink = Sink()
+    engine.pieces = [WHOLE]
+    exchange = await engine.client.post("/v1/x", b"", sink)  # before it can be seen
+    assert await asyncio.wait_for(exchange.complete(), 5)
+    exchange.close()
+    assert sink.data == b"x"
+    assert engine.connections == 2
+
+
+async def test_where_the_engine_is_gone_as_well_it_is_an_error(engine: Engine) -> None:
+    await engine.whole(WHOLE, stays=True)
+    assert engine.writer is not None
+    engine.writer.close()
+    engine.client._socket = "/tmp/no-such.sock"
+    exchange = await engine.client.post("/v1/x", b"", Sink())
+    with pytest.raises(OSError, match="No such file"):
+        await asyncio.wait_for(exchange.complete(), 5)
+    exchange.close()
+
+
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=8), st.integers(1, 40))
 async def test_any_chunking_gives_the_same_body(body: list[bytes], step: int) -> None:
     sink = Sink()
-    exchange = Exchange(sink, set())
+    exchange = Exchange(sink, EngineClient(Path()), b"")
     raw = CHUNKED + b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in body) + b"0\r\n\r\n"
     for start in range(0, len(raw), step):
         exchange.data_received(raw[start : start + step])
