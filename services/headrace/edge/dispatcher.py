@@ -13,16 +13,16 @@ from headrace.edge import continuation, patience
 from headrace.edge.announcements import Announcements
 from headrace.edge.answer import MAX_LOSSES, Phase, Step
 from headrace.edge.cancels import Cancels
+from headrace.edge.company import Company
 from headrace.edge.live import LiveRequest, LiveTable
 from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.models import Model, Models
 from headrace.edge.options import EdgeOptions
-from headrace.edge.peers import BEAT_SECONDS, SILENT_SECONDS, Peers
 from headrace.edge.queues import Queues
 from headrace.edge.standing import Standing
 from headrace.edge.watch import ENDS, Due, due
 from headrace.protocol import codec, subjects
-from headrace.protocol.control import WINDOW_BYTES, Cancel, Control, Credit, Gone, Resume
+from headrace.protocol.control import WINDOW_BYTES, Cancel, Control, Credit, Resume
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Accepted, Fail, Frame
 from headrace.protocol.names import LANES, ProcessId, Slug
@@ -38,8 +38,6 @@ SETUP_RETRY_SECONDS: Final = 0.5
 STALE_SECONDS: Final = 0.5
 """At most so often a worker is told that its attempt at one request is over."""
 FORGET_SECONDS: Final = 60.0
-GONE: Final = b"gone"
-"""What an edge is told that was taken for dead."""
 
 _OUR_PART: Final = Due.LOST | Due.REPUBLISH | Due.SLOW | Due.RESUME
 
@@ -76,7 +74,7 @@ class Dispatcher:
         self._announcements = Announcements(models, self._jetstream, metrics=metrics, log=log)
         self._setup = asyncio.Event()
         self._cancels = Cancels()
-        self._peers = Peers(edge, asyncio.get_running_loop().time())
+        self._company = Company(edge, bus, self._jetstream, on_gone=self._on_gone, log=log)
         self._demanded: dict[Slug, float] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._time = asyncio.get_running_loop().time
@@ -92,7 +90,6 @@ class Dispatcher:
         await self._bus.subscribe(subjects.responses(self.edge), self._on_response)
         await self._bus.subscribe(subjects.STATES, self._on_state)
         await self._bus.subscribe(subjects.PLANS, self._announcements.on_plan)
-        await self._bus.subscribe(subjects.EDGES, self._on_edge)
         self._models.complete_at = self._time() + self._options.learn_seconds
         self._setup.set()
         async with asyncio.TaskGroup() as tasks:
@@ -100,7 +97,7 @@ class Dispatcher:
             tasks.create_task(self._announcements.run(), name="announcements")
             tasks.create_task(self.queues.run(), name="queues")
             tasks.create_task(self._sweep(), name="sweep")
-            tasks.create_task(self._keep_company(), name="peers")
+            tasks.create_task(self._company.run(), name="company")
 
     async def submit(self, request: LiveRequest, model: Model) -> None:
         """Put `request` into the queue. Raises HeadraceError where that can't be."""
@@ -262,9 +259,14 @@ class Dispatcher:
             self._log.info("queue_ready", queued=len(waiting))
 
     def _on_reconnect(self) -> None:
-        self._peers.listen_anew(self._time())
         self._queue_ready = False
         self._setup.set()
+
+    def _on_gone(self) -> None:
+        """The other edges took us for dead, and what waited here out of the queue."""
+        for request in self.live.all():
+            if request.answer.phase is Phase.QUEUED:
+                self._republish(request)
 
     # --- from the bus -------------------------------------------------------------------------
 
@@ -397,41 +399,6 @@ class Dispatcher:
         # A lost hint only costs the scaler one polling interval.
         with contextlib.suppress(BusError):
             await self._bus.publish(subjects.demand(model), data)
-
-    # --- other edges ------------------------------------------------------------------------
-
-    async def _keep_company(self) -> None:
-        """Tell of ourselves, and clear up after edges that died."""
-        me = subjects.edge(self.edge)
-        began, looks = self._time(), 0
-        while True:
-            with contextlib.suppress(BusError, JetStreamError):
-                await self._bus.publish(me, b"")
-                # Twice, for what was under way when the first look was taken.
-                if looks < 2 and self._time() - began > SILENT_SECONDS + looks * BEAT_SECONDS:
-                    self._peers.queued(await self._jetstream.edges(), self._time())
-                    looks += 1
-                for dead in self._peers.dead(self._time()):
-                    await self._clear_up(ProcessId(dead))
-            await asyncio.sleep(BEAT_SECONDS)
-
-    async def _clear_up(self, dead: ProcessId) -> None:
-        self._log.warning("edge_gone", reason=dead)
-        await self._jetstream.purge(dead)
-        await self._bus.publish(subjects.CONTROL_ALL, codec.encode(Gone(dead)))
-        # If it has only stood still for a while it must know what happened to its requests.
-        await self._bus.publish(subjects.edge(dead), GONE)
-
-    def _on_edge(self, message: Message) -> None:
-        edge = subjects.last_name(message.subject)
-        if edge != self.edge:
-            if not message.data:
-                self._peers.hear(edge, self._time())
-            return
-        if message.data == GONE:
-            for request in self.live.all():
-                if request.answer.phase is Phase.QUEUED:
-                    self._republish(request)
 
     # --- the watch ----------------------------------------------------------------------------
 
