@@ -21,7 +21,7 @@ from headrace.edge.options import EdgeOptions
 from headrace.edge.queues import Queues
 from headrace.edge.standing import Standing
 from headrace.edge.watch import ENDS, Due, due
-from headrace.protocol import codec, subjects
+from headrace.protocol import codec, names, subjects
 from headrace.protocol.control import WINDOW_BYTES, Cancel, Control, Credit, Resume
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Accepted, Fail, Frame
@@ -178,6 +178,7 @@ class Dispatcher:
             other = answer.phase is Phase.RUNNING and not first < answer.attempt < first + ATTEMPTS
             if (
                 self.live.get(request.id) is None  # the client left while it was under way
+                or answer.phase is Phase.ENDED  # all is there, of an attempt at an older message
                 or request.publishes != number  # there is a newer one
                 or (other and not ack.duplicate)  # an attempt that was given up goes on
             ):
@@ -187,25 +188,28 @@ class Dispatcher:
             return
 
     async def _publish_again(self, request: LiveRequest) -> None:
-        """Until the queue has it: it was accepted once, and a hub that is away comes back."""
+        """Until the queue has it: it was accepted once, so it waits for a queue that is full.
+
+        A hub that is away comes back.
+        """
         answer, number = request.answer, request.publishes
         while answer.phase is Phase.QUEUED and request.publishes == number and not request.left:
             try:
                 await self._publish(request)
-            except HeadraceError as error:
-                if error.code is Code.UNAVAILABLE:
-                    await asyncio.sleep(SETUP_RETRY_SECONDS)
-                    continue
-                answer.fail(error.code, error.message, retry_after=error.retry_after)
-                request.wake()
-            return
+            except HeadraceError:
+                await asyncio.sleep(SETUP_RETRY_SECONDS)
+            else:
+                return
 
     def _republish(self, request: LiveRequest) -> None:
         """A new message for a request whose old one is spent or gone, before those that wait."""
         answer = request.answer
         transcript = answer.transcript
         if transcript is not None and answer.after:
+            partial = transcript.partial()
             why = transcript.why_not() or continuation.why_not(request.endpoint, request.body)
+            if not why and continuation.too_large(request.body, partial):
+                why = "more than could be sent along"
             if why and transcript.begun:
                 answer.fail(
                     Code.NOT_CONTINUED,
@@ -213,7 +217,7 @@ class Dispatcher:
                 )
                 request.wake()
                 return
-            request.partial = transcript.partial()
+            request.partial = partial
         request.lane = LANES[0]
         request.delivered_at = 0.0
         request.publishes += 1
@@ -355,6 +359,9 @@ class Dispatcher:
 
     def _stray(self, id: str, frame: Frame) -> None:
         """A frame of a request that is over: its worker has not heard so, or not yet."""
+        if not names.is_request_id(id):
+            self._metrics.bad_messages.inc()
+            return
         told = self._cancels.on_frame(id, frame, self._time())
         if told is not None:
             self._say(told)
