@@ -133,6 +133,7 @@ class Hub:
 
     def __init__(self, server: NatsServer, port: int) -> None:
         self.server = server
+        self.port = port
         self.url = f"nats://127.0.0.1:{port}"
 
 
@@ -151,6 +152,7 @@ def start_edge(hub: Hub, tmp_path: Path) -> Iterator[StartEdge]:
         def start(
             *,
             ready: bool = True,
+            port_of_hub: int = 0,
             key_options: Mapping[str, Any] = MappingProxyType({}),
             **options: Any,
         ) -> Edge:
@@ -168,7 +170,7 @@ def start_edge(hub: Hub, tmp_path: Path) -> Iterator[StartEdge]:
                         'secret_file = "api.secret"',
                         f"port = {port}",
                         *[line for line in lines if not line.startswith("queue ")],
-                        f'[bus]\nurl = "{hub.url}"',
+                        f'[bus]\nurl = "nats://127.0.0.1:{port_of_hub or hub.port}"',
                         "[queue]",
                         *[f"{k} = {v}" for k, v in options.get("queue", {}).items()],
                         f'[[models]]\nname = "{MODEL}"',

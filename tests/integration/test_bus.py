@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from headrace.runtime import natsconnection
 from headrace.runtime.bus import Bus, BusError, BusOptions, BusTimeout, Message, NoResponders
 from headrace.runtime.config import ConfigError
 from headrace.runtime.logging import setup
@@ -119,3 +120,28 @@ async def test_a_bad_address_is_told(url: str) -> None:
     bus = Bus(setup("test", "error"), name="a", inbox="_INBOX.a")
     with pytest.raises(ConfigError, match=r"bus\.url"):
         await bus.connect(BusOptions(url=url))
+
+
+async def test_a_server_that_says_nothing_is_tried_by_one_connection_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hub that hangs accepts connections: each that is given up must bring one other, not two."""
+    monkeypatch.setattr(natsconnection, "HANDSHAKE_SECONDS", 0.05)
+    open_, most = 0, 0
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal open_, most
+        open_ += 1
+        most = max(most, open_)
+        await reader.read()
+        open_ -= 1
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        bus = Bus(setup("test", "error"), name="test", inbox="_INBOX.test")
+        connecting = asyncio.create_task(bus.connect(BusOptions(url=f"nats://127.0.0.1:{port}")))
+        await asyncio.sleep(2)
+        connecting.cancel()
+        await bus.close()
+    assert most == 1

@@ -30,6 +30,8 @@ from tests.edge_kit import (
     sse,
     whole,
 )  # fmt: skip
+from tests.faults.harness.proxy import Proxy
+from tests.nats import free_ports
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +43,16 @@ STREAM = CHAT | {"stream": True}
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
         yield session
+
+
+@pytest.fixture
+async def way(hub: Hub) -> AsyncIterator[Proxy]:
+    """To the hub."""
+    (port,) = free_ports(1)
+    proxy = Proxy(port, hub.port)
+    await proxy.start()
+    yield proxy
+    await proxy.stop()
 
 
 def client(edge: Edge, **options: Any) -> openai.AsyncOpenAI:
@@ -249,12 +261,13 @@ async def test_leaving_while_running_cancels_also_when_the_cancel_is_lost_once(
     assert cancel == Cancel(job.request.id)
 
     async def hears_it_again() -> bool:
-        # The worker did not hear it and goes on.
+        # The worker did not hear it and goes on. Who sends these frames, they do not say.
         await job.send(*job.chunks(sse("b"), first=3))
-        return not worker.controls.empty()
+        return not (worker.controls.empty() and worker.broadcasts.empty())
 
     await eventually(hears_it_again)
-    assert worker.controls.get_nowait() == cancel
+    told = worker.broadcasts if worker.controls.empty() else worker.controls
+    assert told.get_nowait() == cancel
 
     async def queue_is_empty() -> bool:
         return await worker.waiting() == 0
@@ -469,6 +482,37 @@ async def test_what_a_dead_edge_has_left_is_taken_out_of_the_queue(
     assert await nothing_waits(worker)
     assert time.monotonic() - began < 10
     assert worker.broadcasts.get_nowait() == Gone(taken.request.edge)
+
+
+@pytest.mark.parametrize("half_open", [False, True])
+async def test_an_edge_that_was_cut_off_for_a_while_and_the_others_lose_nothing(
+    start_edge: StartEdge,
+    way: Proxy,
+    worker: ScriptedWorker,
+    http: aiohttp.ClientSession,
+    half_open: bool,
+) -> None:
+    cut = start_edge(port_of_hub=way.port, drain_seconds=1, ready=False)
+    await asyncio.to_thread(cut.wait_ready)
+    other = start_edge(drain_seconds=1)
+    asking = [asyncio.create_task(post(http, edge, CHAT)) for edge in (cut, other) for _ in "12"]
+
+    async def all_wait() -> bool:
+        return await worker.waiting() == 4
+
+    await eventually(all_wait)
+    if half_open:
+        way.freeze()
+    else:
+        way.refuse()
+    await asyncio.sleep(6)
+    way.heal()
+    await asyncio.sleep(3)
+    await eventually(all_wait)
+    for _ in asking:
+        job = await worker.take()
+        await job.answer(whole("yes"))
+    assert [status for status, _, _ in await asyncio.gather(*asking)] == [200] * 4
 
 
 async def begun(

@@ -1,10 +1,11 @@
 """The edge's state machine of one request, alone: order, duplicates, gaps, attempts, bounds."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.edge.answer import MAX_LOSSES, Answer, Phase, Step
+from headrace.edge.answer import MAX_LOSSES, MAX_PAST, Answer, Phase, Step
 from headrace.edge.transcript import Transcript
 from headrace.protocol.control import WINDOW_BYTES
 from headrace.protocol.errors import Code
@@ -229,3 +230,25 @@ def test_frames_before_any_worker_was_accepted_change_nothing() -> None:
     assert feed(answer, attempt(1, TOKENS)[1:]) == [Step.UNKNOWN] * (len(TOKENS) + 2)
     assert answer.phase is Phase.QUEUED
     assert answer.take() == b""
+
+
+def test_a_worker_of_another_version_ends_the_request_at_once() -> None:
+    """Its message is thrown away: nobody else would be asked before the deadline."""
+    answer = Answer(LIMIT, Transcript())
+    fail = Fail(1, 0, Code.UNSUPPORTED_VERSION, "It speaks 2.", retryable=False)
+    assert answer.on_frame(fail) is Step.WAKE
+    assert answer.error is not None
+    assert answer.error.code is Code.UNSUPPORTED_VERSION
+    answer = Answer(LIMIT, Transcript())
+    feed(answer, attempt(1, TOKENS)[:4])
+    answer.on_frame(msgspec.structs.replace(fail, attempt=17))
+    assert answer.error is None, "not while another one serves it"
+
+
+def test_attempts_that_were_refused_are_not_remembered_without_bound() -> None:
+    answer = Answer(LIMIT, Transcript())
+    feed(answer, attempt(1, TOKENS)[:4])
+    for number in range(2, 10 * MAX_PAST):
+        assert answer.on_frame(Accepted(number, 0, "w" * 16, "north", 0)) is Step.REFUSE
+    known = [number for number in range(10 * MAX_PAST) if answer.worker_of(number)]
+    assert len(known) == MAX_PAST + 1, "and the one that runs"

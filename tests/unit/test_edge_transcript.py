@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from headrace.edge import transcript
-from headrace.edge.continuation import why_not
+from headrace.edge.continuation import too_large, why_not
 from headrace.edge.transcript import Transcript
 from headrace.protocol.endpoints import Endpoint
-from headrace.protocol.requests import Partial
+from headrace.protocol.requests import MAX_BODY_BYTES, Partial
 
 
 def event(delta: dict[str, Any] | None = None, **choice: Any) -> bytes:
@@ -109,6 +109,38 @@ def test_it_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) -> None
         made.add(event({"content": "word " * 4}), b"")
     assert made.size < transcript.COMPACT_BYTES + 2000
     assert made.why_not()
+
+
+@pytest.mark.parametrize(("data", "tokens"), [(b"", b""), (b"\n", b"x" * 4096)])
+def test_chunks_that_say_nothing_do_not_add_up(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, tokens: bytes
+) -> None:
+    """A worker that lies may send as many as it likes."""
+    monkeypatch.setattr(transcript, "MAX_BYTES", 100_000)
+    made = Transcript()
+    for _ in range(10_000):
+        made.add(data, tokens)
+        assert len(made._chunks) <= transcript.COMPACT_BYTES / transcript.CHUNK_BYTES
+        assert made.size <= 100_000 + 3 * transcript.COMPACT_BYTES
+
+
+def test_torn_ids_are_no_ids() -> None:
+    made = Transcript()
+    made.add(event({"content": "x"}), b"12345")
+    assert made.partial().tokens == b""
+
+
+def test_an_end_without_text_has_begun() -> None:
+    """Of several choices one may have ended so, and the others are yet to come."""
+    made = Transcript()
+    made.add(ROLE + event({"content": ""}, finish_reason="stop"), b"")
+    assert made.begun
+
+
+def test_what_does_not_fit_into_a_message_is_told() -> None:
+    body = b"x" * (MAX_BODY_BYTES - 10)
+    assert not too_large(body, Partial(1, text="five!", tokens=b"1234"))
+    assert too_large(body, Partial(1, text="fünf!!", tokens=b"1234"))
 
 
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}

@@ -7,7 +7,7 @@ import msgspec
 from headrace.protocol import names
 from headrace.protocol.control import Control, Gone
 from headrace.protocol.errors import Code, HeadraceError
-from headrace.protocol.frames import Frame
+from headrace.protocol.frames import Accepted, Frame
 from headrace.protocol.plan import Plan
 from headrace.protocol.requests import VERSION, Preamble, Request
 from headrace.protocol.state import WorkerState
@@ -44,11 +44,15 @@ def encode(message: Message) -> bytes:
 
 
 def decode_frame(data: bytes) -> Frame:
-    """A frame, or HeadraceError ``bad_message``."""
+    """A frame with admitted names, or HeadraceError ``bad_message``."""
     try:
-        return _frame.decode(data)
+        frame = _frame.decode(data)
+        if isinstance(frame, Accepted):
+            names.process_id(frame.worker)
+            names.slug(frame.cluster)
     except _UNREADABLE as error:
         raise _bad("frame") from error
+    return frame
 
 
 def decode_control(data: bytes) -> Control:

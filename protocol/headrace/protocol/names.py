@@ -68,6 +68,16 @@ def process_id(text: str) -> ProcessId:
     return ProcessId(text)
 
 
+def is_process_id(text: str) -> bool:
+    """Whether `process_id` would admit `text`."""
+    return _PROCESS_ID.fullmatch(text) is not None
+
+
+def is_request_id(text: str) -> bool:
+    """Whether `request_id` would admit `text`."""
+    return _REQUEST_ID.fullmatch(text) is not None
+
+
 def new_request_id() -> RequestId:
     """A fresh request id from the system's random source."""
     return RequestId(secrets.token_hex(16))

@@ -16,6 +16,9 @@ from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame, Head, Ti
 MAX_LOSSES: Final = 3
 """A request that lost this many workers is given up: it may be what kills them."""
 
+MAX_PAST: Final = 64
+"""So many attempts that are over are remembered by worker: it is more than a request has."""
+
 SLOW_READER: Final = "The client reads more slowly than the model writes."
 
 
@@ -134,16 +137,16 @@ class Answer:
         if frame.attempt < self.attempt:
             return Step.NOTHING if isinstance(frame, End | Fail) else Step.STALE
         if not isinstance(frame, Accepted):
-            return Step.UNKNOWN
+            return self._unknown(frame)
         if frame.after != self.after or (self.phase is Phase.RUNNING and self.after):
             # It would not go on where we are, or is one too many.
-            self._past[frame.attempt] = frame.worker
+            self._remember(frame.attempt, frame.worker)
             return Step.REFUSE
         if self.phase is Phase.RUNNING:
             self.losses += 1
         if not self.after:
             self._restart()
-        self._past[self.attempt] = self.worker
+        self._remember(self.attempt, self.worker)
         self.phase = Phase.RUNNING
         self.silent = False
         self.attempt = frame.attempt
@@ -152,6 +155,20 @@ class Answer:
         self.cluster = frame.cluster
         self._base = self.after
         return Step.NOTHING
+
+    def _unknown(self, frame: Frame) -> Step:
+        """A frame of an attempt of which we have not heard that it was accepted."""
+        if self.phase is Phase.RUNNING or not isinstance(frame, Fail):
+            return Step.UNKNOWN
+        if frame.code is not Code.UNSUPPORTED_VERSION:
+            return Step.UNKNOWN
+        self.fail(frame.code, frame.message)  # it will not be: its message is thrown away
+        return Step.WAKE
+
+    def _remember(self, attempt: int, worker: str) -> None:
+        self._past[attempt] = worker
+        if len(self._past) > MAX_PAST:
+            del self._past[next(iter(self._past))]
 
     def _apply(self, frame: Frame) -> Step:
         if isinstance(frame, Chunk):

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from headrace.protocol.endpoints import Endpoint
+from headrace.protocol.requests import MAX_BODY_BYTES, Partial
 
 
 class _Asked(msgspec.Struct):
@@ -68,6 +69,11 @@ def why_not(endpoint: Endpoint, body: bytes) -> str:
     if endpoint is Endpoint.COMPLETIONS:
         return _completion(asked)
     return ""
+
+
+def too_large(body: bytes, partial: Partial) -> bool:
+    """Whether a request and what was written are more than a message holds."""
+    return len(body) + len(partial.text.encode()) + len(partial.tokens) > MAX_BODY_BYTES
 
 
 def _guided(asked: _Asked) -> bool:

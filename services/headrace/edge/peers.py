@@ -2,6 +2,7 @@
 
 Every edge tells of itself once a second. One that is not heard any more is gone, and so is one of
 which nobody has ever heard and that has requests in the queue: it died before we began to listen.
+Every edge hears itself, too: while it does not, the silence is that of its own link, or its own.
 """
 
 from collections.abc import Iterable
@@ -9,11 +10,17 @@ from typing import Final
 
 BEAT_SECONDS: Final = 1.0
 
+OWN_SECONDS: Final = 2.0
+"""An edge that has not heard itself for so long has heard nobody, and judges nobody."""
+
 SILENT_SECONDS: Final = 3.2
 """Three beats that did not come."""
 
 PURGE_SECONDS: Final = 6.0
 """For so long what a dead edge has left is taken away again: the last may be under way."""
+
+REMEMBERED: Final = 1024
+"""So many of the dead are told what happened, if they come back."""
 
 
 class Peers:
@@ -21,31 +28,48 @@ class Peers:
 
     def __init__(self, me: str, now: float) -> None:
         self._me = me
-        self._since = now
+        self._own = self._since = now
+        """When we last heard ourselves, and since when without a break."""
         self._heard: dict[str, float] = {}
         self._dead: dict[str, float] = {}
+        self._back: set[str] = set()
 
     def hear(self, edge: str, now: float) -> None:
         """It is there."""
-        if edge != self._me:
-            self._heard[edge] = now
-            self._dead.pop(edge, None)
-
-    def listen_anew(self, now: float) -> None:
-        """The connection was gone for a while: whoever is not heard from here on is gone."""
-        self._since = now
+        if edge == self._me:
+            if not self._listening(now):
+                self._since = now
+            self._own = now
+            return
+        self._heard[edge] = now
+        if self._dead.pop(edge, None) is not None:
+            self._back.add(edge)
 
     def queued(self, edges: Iterable[str], now: float) -> None:
         """Whose requests the queue holds."""
-        if now - self._since > SILENT_SECONDS:
+        if self._listening(now) and now - self._since > SILENT_SECONDS:
             for edge in set(edges) - self._heard.keys() - {self._me}:
-                self._dead.setdefault(edge, now)
+                self._bury(edge, now)
 
     def dead(self, now: float) -> list[str]:
         """Those whose requests are to be taken away now."""
+        if not self._listening(now):
+            return []
         for edge, at in list(self._heard.items()):
             if now - max(at, self._since) > SILENT_SECONDS:
                 del self._heard[edge]
-                self._dead[edge] = now
-        self._dead = {edge: at for edge, at in self._dead.items() if now - at < PURGE_SECONDS}
-        return list(self._dead)
+                self._bury(edge, now)
+        return [edge for edge, at in self._dead.items() if now - at < PURGE_SECONDS]
+
+    def returned(self) -> list[str]:
+        """Those who were taken for dead and are there after all, each once."""
+        back, self._back = self._back, set()
+        return list(back)
+
+    def _bury(self, edge: str, now: float) -> None:
+        self._dead.setdefault(edge, now)
+        if len(self._dead) > REMEMBERED:
+            del self._dead[next(iter(self._dead))]
+
+    def _listening(self, now: float) -> bool:
+        return now - self._own <= OWN_SECONDS

@@ -15,6 +15,9 @@ from headrace.protocol.requests import Partial
 COMPACT_BYTES: Final = 16 * 1024
 """So much of a stream is kept as it came: some sixty events."""
 
+CHUNK_BYTES: Final = 64
+"""What a chunk costs besides its bytes, so that empty ones are bounded, too."""
+
 MAX_BYTES: Final = 4 * 1024 * 1024
 """Text and ids beyond this are not kept: a continuation has to fit into a message."""
 
@@ -92,7 +95,7 @@ class Transcript:
         if self.odd:
             return
         self._chunks.append((data, bool(tokens)))
-        self._raw += len(data)
+        self._raw += len(data) + len(tokens) + CHUNK_BYTES
         if tokens:
             self._tokens += tokens
         if self._raw > COMPACT_BYTES:
@@ -101,7 +104,7 @@ class Transcript:
     def partial(self) -> Partial:
         """All of it, for another worker, which only helps where `why_not` is empty."""
         self._compact()
-        tokens = bytes(self._tokens) if self._whole else b""
+        tokens = self._ids()
         count = len(tokens) // 4 or self._count
         return Partial(self.after, self._id, self._created, self._text, tokens, count, self._finish)
 
@@ -110,14 +113,17 @@ class Transcript:
         self._compact()
         if self.odd:
             return self.odd
-        known = self._whole and self._tokens
-        return "reasoning" if self._reasons and not (known and self._text) else ""
+        return "reasoning" if self._reasons and not (self._ids() and self._text) else ""
 
     @property
     def begun(self) -> bool:
-        """Whether it holds more than the announcement of a role."""
+        """Whether it holds more than the announcement of a role: text, or an end."""
         self._compact()
-        return bool(self._text or self._count or self.odd)
+        return bool(self._text or self._count or self._finish or self.odd)
+
+    def _ids(self) -> bytes:
+        """The ids of all tokens, empty where some are missing or torn."""
+        return bytes(self._tokens) if self._whole and len(self._tokens) % 4 == 0 else b""
 
     def _compact(self) -> None:
         if not self._chunks:

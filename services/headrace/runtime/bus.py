@@ -240,12 +240,11 @@ class Bus:
 
     def _on_lost(self, reason: str) -> None:
         lost, self._connection = self._connection, None
-        if self._closed:
-            return
+        if self._closed or lost is None:
+            return  # where there was none, somebody is at it already
         self._log.warning("bus_disconnected", reason=reason)
-        if lost is not None:
-            self._held = lost.unsent()
-            self._held_bytes = sum(map(len, self._held))
+        self._held = lost.unsent()
+        self._held_bytes = sum(map(len, self._held))
         self._reconnecting = asyncio.create_task(self._come_back(), name="bus-reconnect")
 
     def _on_refusal(self, reason: str) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.protocol import subjects
+from headrace.protocol import names, subjects
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import LANES, ProcessId, Slug
 from headrace.runtime.bus import Bus, BusError
@@ -220,7 +220,8 @@ class JetStream:
         info = _stream_info.decode(answer)
         if info.error is not None:
             raise JetStreamError(info.error.err_code, info.error.description)
-        return {subjects.last_name(subject) for subject in info.state.subjects or ()}
+        found = {subjects.last_name(subject) for subject in info.state.subjects or ()}
+        return {edge for edge in found if names.is_process_id(edge)}  # before them: of old versions
 
     async def consumer_info(self, model: Slug, lane: str) -> ConsumerInfo:
         """What one lane of `model` holds. Raises JetStreamError, BusError."""

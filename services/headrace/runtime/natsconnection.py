@@ -70,7 +70,8 @@ class Connection(asyncio.Protocol):
     async def ready(self) -> None:
         """Wait until the server has let us in. Raises ConnectionFailed."""
         try:
-            await asyncio.wait_for(self._ready, HANDSHAKE_SECONDS)
+            # Shielded: a connection that was never let in must not be told of as lost.
+            await asyncio.wait_for(asyncio.shield(self._ready), HANDSHAKE_SECONDS)
         except TimeoutError:
             self.abort("the server does not answer")
             raise ConnectionFailed("the server does not answer") from None

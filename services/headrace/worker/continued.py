@@ -50,7 +50,7 @@ class Continued(sse.UsageReader):
             said = _decoder.decode(data)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return event, False
-        if "choices" not in said:
+        if not isinstance(said.get("choices"), list):
             return event, False
         if usage := said.get("usage"):
             said["usage"] = self._counted(usage)
@@ -59,7 +59,7 @@ class Continued(sse.UsageReader):
             if said["choices"] and all(map(_only_role, said["choices"])):
                 return b"", False
             for choice in said["choices"]:
-                choice.get("delta", {}).pop("role", None)
+                (choice.get("delta") or {}).pop("role", None)
         if self._chat:
             said["object"] = "chat.completion.chunk"
             said["choices"] = list(map(_of_chat, said["choices"]))

@@ -99,3 +99,22 @@ def test_a_hub_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert "the hub at nats://127.0.0.1:1 cannot be asked" in done.output
     nothing = CliRunner().invoke(main, ["top", "--web", str(tmp_path / "no")])
     assert "cannot be read" in nothing.output
+
+
+def test_a_clusters_words_are_shown_as_they_are_and_move_no_cursor() -> None:
+    heard = Heard()
+    heard.on_state(beat(node="[/red]\x1b[2J", reason="\x9b31m[bold]"), NOW)
+    text = shown(web_board.top(heard, NOW, CLOCK))
+    assert "[/red] [2J" in text
+    assert "[bold]" in text
+    assert not {"\x1b", "\x9b"} & set(text)
+
+
+def test_those_who_fell_silent_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.cli.operate.heard.MAX_WORKERS", 2)
+    heard = Heard()
+    for worker in "abc":
+        heard.on_state(beat(worker * 16), NOW)
+    assert len(heard.workers("small", NOW)) == 2
+    heard.on_state(beat("c" * 16), NOW + 10)
+    assert [each.state.worker for each in heard.workers("small", NOW + 10)] == ["c" * 16]

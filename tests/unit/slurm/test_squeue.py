@@ -167,7 +167,7 @@ def test_any_fields_at_all(fields: dict[str, str]) -> None:
 def test_a_garbled_answer_never_raises(cut: int, put: str) -> None:
     for name, parse in (("squeue", squeue.parse), ("squeue_json", squeue.parse_json)):
         text = recorded(name).stdout
-        at = cut % len(text)
+        at = cut % len(text.rstrip())  # without what ends it, it may well be whole
         parse(Output(0, text[:at] + put + text[at + 1 :]))
         cut_short = parse(Output(0, text[:at]))
         assert not cut_short.trusted or len(cut_short.jobs) < 8

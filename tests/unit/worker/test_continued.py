@@ -101,3 +101,10 @@ def test_what_is_missing_where_all_tokens_were_sent() -> None:
     (last,) = said(PARTIAL, keep=False, endpoint=Endpoint.COMPLETIONS)
     assert last["object"] == "text_completion"
     assert last["choices"][0]["text"] == ""
+
+
+def test_what_is_null_is_not_there() -> None:
+    reader = Continued(Partial(10, "chatcmpl-1", 7, "Once"), keep_usage=True)
+    assert reader.read(b'data: {"choices":null}\n\n') == b'data: {"choices":null}\n\n'
+    made = reader.read(b'data: {"id":"x","choices":[{"index":0,"delta":null}]}\n\n')
+    assert json.loads(made[6:])["id"] == "chatcmpl-1"

@@ -15,7 +15,7 @@ PLAN_SECONDS: Final = 30.0
 """A plan comes every few seconds."""
 
 MAX_WORKERS: Final = 20_000
-"""Heartbeats of more workers than that are left out."""
+"""Heartbeats of more workers than that are left out, and plans of more models."""
 
 
 class Beat(msgspec.Struct):
@@ -40,6 +40,8 @@ class Heard:
             self._beats.pop(state.worker, None)
             return
         if last is None:
+            if len(self._beats) >= MAX_WORKERS:
+                self._beats = {each.state.worker: each for each in self._fresh(now)}
             if len(self._beats) < MAX_WORKERS:
                 self._beats[state.worker] = Beat(state, now)
             return
@@ -55,7 +57,7 @@ class Heard:
         key = (plan.model, plan.cluster)
         if plan.removed:
             self._plans.pop(key, None)
-        else:
+        elif key in self._plans or len(self._plans) < MAX_WORKERS:
             self._plans[key] = (plan, now)
 
     def models(self, now: float) -> list[str]:

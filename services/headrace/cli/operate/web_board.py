@@ -28,7 +28,7 @@ def top(heard: Heard, now: float, clock: float) -> RenderableType:
         )  # fmt: skip
     for model in plain(heard, now):
         rate = model["tokens_per_second"]
-        reason = Text(model["reason"], style="bold red" if model["state"] == "failed" else "")
+        reason = _text(model["reason"], "bold red" if model["state"] == "failed" else "")
         table.add_row(
             model["model"], _state(model["state"]), "", "", "",
             f"{model['running']}/{model['slots']}", _rate(rate), "", reason,
@@ -37,10 +37,10 @@ def top(heard: Heard, now: float, clock: float) -> RenderableType:
         for each in model["workers"]:
             left = each["ends_at"] - clock if each["ends_at"] else 0.0
             table.add_row(
-                f"  {each['worker']}", _state(each["state"]), each["cluster"], each["node"],
+                f"  {each['worker']}", _state(each["state"]), each["cluster"], _text(each["node"]),
                 str(each["job"] or ""), f"{each['running']}/{each['slots']}",
                 _rate(each["tokens_per_second"]), duration(left) if left > 0 else "",
-                Text(each["reason"], style="dim"),
+                _text(each["reason"], "dim"),
             )  # fmt: skip
     if not table.row_count:
         return Group(table, Text("no worker and no scaler has told of itself", style="dim"))
@@ -85,6 +85,11 @@ def _worker(beat: Beat) -> dict[str, Any]:
         "ends_at": state.ends_at,
         "reason": state.reason,
     }
+
+
+def _text(told: str, style: str = "") -> Text:
+    """A cluster's own words: no markup, and nothing that a terminal would obey."""
+    return Text("".join(each if each.isprintable() else " " for each in told), style=style)
 
 
 def _state(phase: str) -> Text:

@@ -1,0 +1,126 @@
+"""The messages of live requests in the queue: published, published anew, and taken out again."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+from headrace.edge import continuation
+from headrace.edge.answer import Phase
+from headrace.edge.background import Background
+from headrace.edge.live import LiveRequest, LiveTable
+from headrace.protocol import codec
+from headrace.protocol.errors import Code, HeadraceError
+from headrace.protocol.names import LANES, ProcessId
+from headrace.protocol.requests import ATTEMPTS, VERSION, Request
+from headrace.runtime.bus import BusError
+from headrace.runtime.jetstream import JetStream, JetStreamError
+
+RETRY_SECONDS: Final = 0.5
+"""Between tries to publish what was accepted."""
+
+
+class Publisher:
+    """Keeps at most one message of each request that waits in the queue."""
+
+    def __init__(
+        self, edge: ProcessId, live: LiveTable, jetstream: JetStream, background: Background
+    ) -> None:
+        self._edge = edge
+        self._live = live
+        self._jetstream = jetstream
+        self._background = background
+        self._time = asyncio.get_running_loop().time
+
+    async def publish(self, request: LiveRequest) -> None:
+        """Publish `request` as it stands; again with the same id is harmless.
+
+        Numbers of attempts are never used twice, though: a hub that was restarted counts anew.
+        """
+        number, first = request.publishes, ATTEMPTS * request.tries
+        request.tries += 1
+        envelope = Request(
+            version=VERSION,
+            id=request.id,
+            edge=self._edge,
+            endpoint=request.endpoint,
+            model=request.model,
+            stream=request.stream,
+            body=request.body,
+            deadline=request.wall_deadline,
+            attempt=first,
+            tenant=request.tenant,
+            trace=request.trace,
+            partial=request.partial,
+        )
+        data = codec.encode(envelope)
+        message_id = f"{request.id}.{number}"
+        ttl = request.deadline - self._time()
+        for last in (False, True):
+            try:
+                ack = await self._jetstream.publish(
+                    request.model, request.lane, self._edge, data, id=message_id, ttl_seconds=ttl
+                )
+            except HeadraceError as error:
+                if last or error.code is not Code.UNAVAILABLE:
+                    raise
+                continue  # the acknowledgement may be what was lost: the same id is taken once
+            answer = request.answer
+            other = answer.phase is Phase.RUNNING and not first < answer.attempt < first + ATTEMPTS
+            if (
+                self._live.get(request.id) is None  # the client left while it was under way
+                or answer.phase is Phase.ENDED  # all is there, of an attempt at an older message
+                or request.publishes != number  # there is a newer one
+                or (other and not ack.duplicate)  # an attempt that was given up goes on
+            ):
+                self._background.spawn(self._delete(ack.seq))
+            else:
+                request.seq = ack.seq
+            return
+
+    async def again(self, request: LiveRequest) -> None:
+        """Until the queue has it: it was accepted once, so it waits for a queue that is full.
+
+        A hub that is away comes back.
+        """
+        answer, number = request.answer, request.publishes
+        while answer.phase is Phase.QUEUED and request.publishes == number and not request.left:
+            try:
+                await self.publish(request)
+            except HeadraceError:
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    def anew(self, request: LiveRequest) -> None:
+        """A new message for a request whose old one is spent or gone, before those that wait."""
+        answer = request.answer
+        transcript = answer.transcript
+        if transcript is not None and answer.after:
+            partial = transcript.partial()
+            why = transcript.why_not() or continuation.why_not(request.endpoint, request.body)
+            if not why and continuation.too_large(request.body, partial):
+                why = "more than could be sent along"
+            if why and transcript.begun:
+                answer.fail(
+                    Code.NOT_CONTINUED,
+                    f"The worker was lost, and a stream with {why} cannot be continued.",
+                )
+                request.wake()
+                return
+            request.partial = partial
+        request.lane = LANES[0]
+        request.delivered_at = 0.0
+        request.publishes += 1
+        self.withdraw(request)
+        self._background.spawn(self.again(request))
+
+    def withdraw(self, request: LiveRequest) -> None:
+        """Take its message out of the queue, wherever it is."""
+        old, request.seq = request.seq, 0
+        if old:
+            self._background.spawn(self._delete(old))
+
+    async def _delete(self, seq: int) -> None:
+        # Where this fails it leaves the queue at its deadline by itself (per-message TTL).
+        with contextlib.suppress(JetStreamError, BusError):
+            await self._jetstream.delete(seq)
