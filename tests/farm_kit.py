@@ -290,8 +290,8 @@ class Farm:
         """
         for place in self.places.values():
             place.write_model(self.model(place, **changes))
-        until(lambda: MODEL in self.models(), 15.0)
-        until(lambda: all(place.acts() for place in self.places.values()), 15.0)
+        until(lambda: MODEL in self.models(), 40.0)
+        until(lambda: all(place.acts() for place in self.places.values()), 40.0)
 
     def models(self) -> dict[str, dict[str, Any]]:
         """``/v1/models`` by id; empty where the edge does not answer."""

@@ -58,7 +58,7 @@ async def run(site: Site, blow: Blow, phase: Phase) -> Result:
         await asyncio.sleep(blow.fault.seconds)
         blow.mend(site)
         clients = [*moment.clients, *extra]
-        await asyncio.gather(*(client.end() for client in moment.clients))
+        await asyncio.gather(*(client.end() for client in clients))
         if blow.ends:  # after its drain; the next cell must not meet it
             await until(lambda: site.parts[blow.part].deaths > deaths, READY_SECONDS, "it ends")
     return Result(

@@ -244,13 +244,23 @@ def _kill(pid: int, number: signal.Signals) -> None:
 
 
 async def flood(site: Site) -> list[Client]:
-    """More bytes of requests than the queue may hold, all at once, by somebody else."""
+    """More bytes of requests than the queue may hold, all at once, by somebody else.
+
+    They may be held where the others are: the caller waits for their ends when it has let go.
+    """
     asked = [Asked(f"flood {n} " + "x" * FLOOD_BYTES, 2) for n in range(FLOODS)]
-    async with session(site.key, 20.0) as http:
-        clients = [Client(each) for each in asked]
-        for client in clients:
-            client.start(http, site.url, MODEL)
-        await asyncio.gather(*(client.end() for client in clients))
+    clients = [Client(each) for each in asked]
+    started = asyncio.Event()
+
+    async def ask() -> None:
+        async with session(site.key, site.plan.deadline_seconds) as http:
+            for client in clients:
+                client.start(http, site.url, MODEL)
+            started.set()
+            await asyncio.gather(*(client.end() for client in clients))
+
+    site.asides.append(asyncio.create_task(ask()))
+    await started.wait()
     return clients
 
 

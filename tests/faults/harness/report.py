@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from tests.faults.harness.cell import Result
-from tests.faults.harness.faults import PARTS
+from tests.faults.harness.faults import FAULTS
 from tests.faults.harness.phases import Phase
 from tests.faults.harness.storm import Storm
 from tests.faults.harness.verdict import Kind
@@ -69,7 +69,8 @@ def _matrix(results: Sequence[Result]) -> list[str]:
     if not results:
         return []
     cells: dict[str, dict[Phase | None, Result]] = {}
-    for result in sorted(results, key=lambda each: PARTS.index(each.blow.fault.part)):
+    order = {fault.name: number for number, fault in enumerate(FAULTS)}
+    for result in sorted(results, key=lambda each: order.get(each.blow.fault.name, len(order))):
         cells.setdefault(result.blow.fault.name, {})[result.phase] = result
     lines = [
         "## By phase",

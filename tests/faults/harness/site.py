@@ -87,6 +87,8 @@ class Site:
         self.ways: dict[str, Proxy] = {}
         self.workers = [f"worker-{number + 1}" for number in range(plan.workers)]
         self.disks: dict[str, SmallDisk] = {}
+        self.asides: list[asyncio.Task[None]] = []
+        """What else asks here; it ends with the site."""
         self._metrics: dict[str, str] = {}
         self._ports: dict[str, int] = {}
 
@@ -125,6 +127,9 @@ class Site:
             shutil.rmtree(self.run, ignore_errors=True)
 
     async def _stop_parts(self) -> None:
+        for task in self.asides:
+            task.cancel()
+        await asyncio.gather(*self.asides, return_exceptions=True)
         for way in self.ways.values():
             way.heal()
         for name in ("edge", "peer", *self.workers, "bridge", "sshd", "leaf", "hub"):

@@ -139,6 +139,7 @@ async def _one(site: Site, storm: Storm, blow: Blow, deaths: Deaths) -> None:
     finally:
         blow.mend(site)
     for client in extra:
+        await client.end()
         if not client.seen.refused:
             verdict = judge(client.asked, client.seen)
             storm.note(verdict, f"flood, {len(client.asked.content)} bytes", client.seen.seconds)
