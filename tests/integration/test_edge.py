@@ -656,7 +656,7 @@ async def test_the_log_and_the_metrics_hold_no_prompt_and_no_answer(
         await asking
     await post(http, edge, CHAT | {"messages": "PLANTED-9f3"})
     everything = edge.log() + edge.get("/metrics")[1].decode()
-    assert everything.count('"action": "finished"') == 2
+    assert everything.count('"action":"finished"') == 2
     assert "PLANTED-9f3" not in everything
     assert "ANSWER-7c1" not in everything
     assert edge.key not in everything

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from headrace.edge.dispatcher import Dispatcher
 from headrace.edge.errors import body_of, headers_of
-from headrace.edge.http import RequestIds
+from headrace.edge.http import OUR_FAULT, FrontDoor
 from headrace.edge.inference import ROWS, Inference
 from headrace.edge.keys import KeyRing
 from headrace.edge.metrics import EdgeMetrics
@@ -34,17 +34,14 @@ def build(
     log: Logger,
 ) -> ASGIApp:
     """The whole app. `registry` gives the registry to show at ``/metrics``."""
-    routes = [
-        Route(
-            row.path,
-            Inference(
-                row, keys=keys, models=models, dispatcher=dispatcher, options=options,
-                metrics=metrics, log=log,
-            ),
-            methods=["POST"],
+    hot = {
+        row.path: Inference(
+            row, keys=keys, models=models, dispatcher=dispatcher, options=options,
+            metrics=metrics, log=log,
         )
         for row in ROWS
-    ]  # fmt: skip
+    }  # fmt: skip
+    routes = [Route(path, each, methods=["POST"]) for path, each in hot.items()]
     routes += [
         Route("/v1/models", ModelList(keys, models, dispatcher), methods=["GET"]),
         Route("/v1/models/{name:path}/queue", OneQueue(keys, models, dispatcher), methods=["GET"]),
@@ -58,7 +55,7 @@ def build(
         exception_handlers={HTTPException: _http_exception, Exception: _any_exception},
     )
     app.router.redirect_slashes = False
-    return RequestIds(app)
+    return FrontDoor(app, hot)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
@@ -77,7 +74,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
 
 async def _any_exception(_: Request, __: Exception) -> Response:
     """A defect of ours: the client learns its request's id and nothing else."""
-    return _error_response(HeadraceError(Code.INTERNAL, "The server had an error."))
+    return _error_response(HeadraceError(Code.INTERNAL, OUR_FAULT))
 
 
 def _error_response(error: HeadraceError, allow: str = "") -> Response:

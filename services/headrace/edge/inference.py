@@ -12,7 +12,15 @@ from headrace.edge import errors, patience
 from headrace.edge.admission import Asked, admit, lane_of, require_json
 from headrace.edge.answer import Answer, Phase
 from headrace.edge.dispatcher import Dispatcher
-from headrace.edge.http import Headers, header, read_body, request_id, respond, respond_error
+from headrace.edge.http import (
+    CONNECTION,
+    Headers,
+    header,
+    read_body,
+    request_id,
+    respond,
+    respond_error,
+)
 from headrace.edge.keys import KeyRing, Principal
 from headrace.edge.live import LiveRequest
 from headrace.edge.metrics import EdgeMetrics
@@ -93,7 +101,21 @@ class Inference:
             lane = lane_of(self._dispatcher.live.in_flight(tenant))
             await respond_error(send, error, self._told(error, model, lane))
             return
-        await self._serve(request, model, receive, send)
+        connection = scope.get(CONNECTION)
+        if connection is None:  # another server than ours
+            watcher = asyncio.create_task(_watch_client(request, receive))
+            try:
+                await self._serve(request, model, send)
+            finally:
+                watcher.cancel()
+            return
+        connection.on_left = request.leave
+        if connection.transport.is_closing():
+            request.leave()
+        try:
+            await self._serve(request, model, send)
+        finally:
+            connection.on_left = None
 
     def _admit(
         self, scope: Scope, principal: Principal, asked: Asked, model: Model, body: bytes
@@ -124,10 +146,7 @@ class Inference:
         live.add(request)
         return request
 
-    async def _serve(
-        self, request: LiveRequest, model: Model, receive: Receive, send: Send
-    ) -> None:
-        watcher = asyncio.create_task(_watch_client(request, receive))
+    async def _serve(self, request: LiveRequest, model: Model, send: Send) -> None:
         status = 500
         try:
             try:
@@ -142,7 +161,6 @@ class Inference:
             # Cut off while it waited for its client: what is half sent is closed by the server.
             status = request.answer.error.status
         finally:
-            watcher.cancel()
             if request.left:
                 request.answer.fail(Code.CANCELLED, "The client left.")
             self._dispatcher.finish(request)
@@ -277,5 +295,4 @@ async def _watch_client(request: LiveRequest, receive: Receive) -> None:
     """Notice that the client leaves, while it waits and while it streams."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    request.left = True
-    request.wake()
+    request.leave()

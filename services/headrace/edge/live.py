@@ -133,6 +133,11 @@ class LiveRequest:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def leave(self) -> None:
+        """Its client has gone."""
+        self.left = True
+        self.wake()
+
     async def changed(self) -> None:
         """Wait until `wake` is called. Only one task waits for a request."""
         self._waiter = asyncio.get_running_loop().create_future()

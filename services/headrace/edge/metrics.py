@@ -3,7 +3,6 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from headrace.edge.live import LiveRequest
-from headrace.protocol.frames import Usage
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
@@ -55,6 +54,7 @@ class EdgeMetrics:
             "headrace_edge_given_up", "Requests set aside after several lost workers.",
             ["model"], registry=registry,
         )  # fmt: skip
+        self._models: dict[str, _OfModel] = {}
         self.bad_messages = Counter(
             "headrace_edge_bad_messages", "Messages that could not be read.", registry=registry
         )
@@ -62,16 +62,30 @@ class EdgeMetrics:
     def ended(self, request: LiveRequest, outcome: str, now: float) -> None:
         """Count a request that was queued and is over."""
         model = request.model
+        of = self._models.get(model)
+        if of is None:
+            of = self._models[model] = _OfModel(self, model)
         self.requests.labels(model, outcome).inc()
-        self.total_seconds.labels(model).observe(now - request.arrived)
+        of.total.observe(now - request.arrived)
         if request.started:
-            self.queue_seconds.labels(model).observe(request.started - request.arrived)
+            of.queue.observe(request.started - request.arrived)
         if request.first_byte:
-            self.first_byte_seconds.labels(model).observe(request.first_byte - request.arrived)
-        self._count(model, request.answer.usage)
-
-    def _count(self, model: str, usage: Usage) -> None:
+            of.first_byte.observe(request.first_byte - request.arrived)
+        usage = request.answer.usage
         if usage.prompt_tokens:
-            self.tokens.labels(model, "prompt").inc(usage.prompt_tokens)
+            of.prompt.inc(usage.prompt_tokens)
         if usage.completion_tokens:
-            self.tokens.labels(model, "completion").inc(usage.completion_tokens)
+            of.completion.inc(usage.completion_tokens)
+
+
+class _OfModel:
+    """What of the metrics is one model's: to find it costs more than to count."""
+
+    __slots__ = ("completion", "first_byte", "prompt", "queue", "total")
+
+    def __init__(self, metrics: EdgeMetrics, model: str) -> None:
+        self.total = metrics.total_seconds.labels(model)
+        self.queue = metrics.queue_seconds.labels(model)
+        self.first_byte = metrics.first_byte_seconds.labels(model)
+        self.prompt = metrics.tokens.labels(model, "prompt")
+        self.completion = metrics.tokens.labels(model, "completion")

@@ -65,12 +65,14 @@ class Publisher:
                     raise
                 continue  # the acknowledgement may be what was lost: the same id is taken once
             answer = request.answer
-            other = answer.phase is Phase.RUNNING and not first < answer.attempt < first + ATTEMPTS
+            other = not first < answer.attempt < first + ATTEMPTS
             if (
                 self._live.get(request.id) is None  # the client left while it was under way
-                or answer.phase is Phase.ENDED  # all is there, of an attempt at an older message
                 or request.publishes != number  # there is a newer one
-                or (other and not ack.duplicate)  # an attempt that was given up goes on
+                # All is there, of an attempt at an older message. One at this one acknowledges it.
+                or (other and answer.phase is Phase.ENDED)
+                # An attempt that was given up goes on.
+                or (other and answer.phase is Phase.RUNNING and not ack.duplicate)
             ):
                 self._background.spawn(self._delete(ack.seq))
             else:

@@ -128,18 +128,19 @@ class Bus:
         self._number += 1
         token = str(self._number)
         reply = self._replies + token
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Message] = loop.create_future()
         self._asked[token] = answer
+        # Half the price of `asyncio.timeout`, and there is one for each request.
+        timer = loop.call_later(timeout, _too_late, answer, subject)
         try:
             if headers:
                 self._write(natswire.publish_with_headers(subject, data, headers, reply))
             else:
                 self._write(natswire.publish(subject, data, reply))
-            async with asyncio.timeout(timeout):
-                message = await answer
-        except TimeoutError:
-            raise BusTimeout(subject) from None
+            message = await answer
         finally:
+            timer.cancel()
             del self._asked[token]
         if not message.data and (message.headers or {}).get("Status") == "503":
             raise NoResponders(subject)
@@ -249,6 +250,11 @@ class Bus:
 
     def _on_refusal(self, reason: str) -> None:
         self._log.warning("bus_refused", reason=reason)
+
+
+def _too_late(answer: "asyncio.Future[Message]", subject: str) -> None:
+    if not answer.done():
+        answer.set_exception(BusTimeout(subject))
 
 
 def _address(url: str) -> tuple[str, int]:
