@@ -64,5 +64,6 @@ class Log:
             ]
             self._history.note(self._now(), self._who, " ".join([action, *texts]))
 
+    debug = info
     warning = info
     error = info

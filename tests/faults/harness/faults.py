@@ -132,6 +132,12 @@ class Blow(msgspec.Struct):
         return {"kill": Edge.KILLED, "term": Edge.STOPPED}.get(self.fault.kind, Edge.UP)
 
     @property
+    def door(self) -> Edge:
+        """The same for who comes while it lasts: without files the edge takes no connection in."""
+        closed = self.fault == Fault("edge", "files", self.fault.seconds)
+        return Edge.STOPPED if closed else self.edge
+
+    @property
     def ends(self) -> bool:
         """Whether the part's process comes to its end, and another one in its place."""
         signals = self.fault.kind in {"kill", "term", "down", "tear", "disk"}

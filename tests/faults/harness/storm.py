@@ -13,11 +13,13 @@ import msgspec
 from tests.faults.harness import cell
 from tests.faults.harness.clients import Client, any_request, session
 from tests.faults.harness.faults import Blow, choices
-from tests.faults.harness.site import DRAIN_SECONDS, MODEL, Site
+from tests.faults.harness.site import MODEL, Site
 from tests.faults.harness.verdict import Edge, Kind, Verdict, judge
 
 AGAIN_SECONDS = 0.5
 """Who was refused comes back after so long."""
+SHUT_SECONDS = 5.0
+"""An edge that drains, or has no files, turns newcomers away for no longer."""
 QUIET_SECONDS = 3.0
 """Between two faults, on average: sometimes none, so that one meets the other's end."""
 
@@ -71,7 +73,7 @@ class Deaths:
         found = {
             edge
             for at, edge in self._times
-            if begin - (DRAIN_SECONDS if edge is Edge.STOPPED else 0.0) <= at <= end
+            if begin - (SHUT_SECONDS if edge is Edge.STOPPED else 0.0) <= at <= end
         }
         return next((each for each in (Edge.KILLED, Edge.STOPPED) if each in found), Edge.UP)
 
@@ -126,13 +128,16 @@ async def _strike(site: Site, storm: Storm, deaths: Deaths, say: Callable[[str],
         if not blow.possible(site):
             storm.skipped.add(blow.fault.name)
             continue
+        known = len(storm.bad)
         await _one(site, storm, blow, deaths)
         storm.blows[blow.fault.part] += 1
         say(f"{storm.judged} requests, {len(storm.bad)} bad; {blow.fault.name}")
+        for each in storm.bad[known:]:
+            say(f"BAD: {each}")
 
 
 async def _one(site: Site, storm: Storm, blow: Blow, deaths: Deaths) -> None:
-    deaths.note(blow.edge)
+    deaths.note(blow.door)
     try:
         extra = await blow.strike(site)
         await asyncio.sleep(blow.fault.seconds)
