@@ -8,11 +8,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import uvloop
-
 from loadtests.bench import memory, slow_reader
-from loadtests.bench.machine import RESULTS, keep, raise_file_limit
+from loadtests.bench.machine import RESULTS, keep
 from loadtests.bench.memory import Memory, Size
+from loadtests.bench.playing import play
 from loadtests.bench.slow_reader import SlowReader
 
 
@@ -46,12 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer of everything")
     parser.add_argument("--out", type=Path, default=RESULTS / "bounds.json")
     given = parser.parse_args(argv)
-    raise_file_limit()
     size = Size(waiting=1000, streams=100, tokens=60) if given.quick else Size()
-    held = uvloop.run(memory.run(size))
+    held = play(memory.run(size))
     keep(held, given.out)
     print(told(held))
-    slow = uvloop.run(slow_reader.run(*((1, 100) if given.quick else (5,))))
+    slow = play(slow_reader.run(*((1, 100) if given.quick else (5,))))
     keep(slow, given.out.with_name("slow-reader.json"))
     print(told_slow(slow))
 

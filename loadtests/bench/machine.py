@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+from loadtests.bench.places import ROOT
+
 RESULTS: Final = ROOT / "loadtests" / "results"
 
 

@@ -11,6 +11,7 @@ from typing import Final
 from headrace.cli.demo import processes
 from headrace.cli.demo.part import Probe
 from headrace.cli.demo.probes import until
+from loadtests.bench.places import python_path
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 10.0
@@ -27,7 +28,9 @@ class Running:
     def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         self.name = name
         self._log = log
-        self._process = processes.start(argv, {**os.environ, **env}, log)
+        self._process = processes.start(
+            argv, {**os.environ, "PYTHONPATH": python_path(), **env}, log
+        )
 
     @property
     def pid(self) -> int:

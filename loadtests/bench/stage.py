@@ -25,8 +25,8 @@ from headrace.cli.http import HttpError, get_json
 from headrace.cli.site import Model as Offered
 from headrace.cli.site import Site
 from loadtests.bench.parts import Running, wait
+from loadtests.bench.places import python_path
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 SLOTS: Final = 2048
 """Of worker and engine: what is measured is the path, never its queue."""
 
@@ -150,7 +150,7 @@ class Stage:
         running = Running(
             part.name,
             part.argv,
-            {"PYTHONPATH": _paths(), **part.env, **env},
+            {**part.env, **env},
             self._place.logs / f"{part.name}.log",
         )
         self._running[part.name] = running
@@ -200,13 +200,7 @@ def _engine_tables(model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
     command += ["--model", "{name}", "--slots", str(model.engine_slots)]
     command += ["--delay-ms", str(model.delay_ms)]
     command += ["--port", str(model.port)] if model.port else []
-    return {"kind": "command", "command": command}, {"PYTHONPATH": _paths()}
-
-
-def _paths() -> str:
-    """The checkout, also for children that are not started in it."""
-    given = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([str(ROOT), *([given] if given else [])])
+    return {"kind": "command", "command": command}, {"PYTHONPATH": python_path()}
 
 
 def _is_gate(pid: int) -> bool:
