@@ -8,9 +8,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtests.bench import memory, slow_reader
+from loadtests.bench import memory, slow_reader, stages
 from loadtests.bench.machine import RESULTS, keep
-from loadtests.bench.memory import Memory, Size
+from loadtests.bench.memory import Memory
 from loadtests.bench.playing import play
 from loadtests.bench.slow_reader import SlowReader
 
@@ -45,13 +45,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="fewer of everything")
     parser.add_argument("--out", type=Path, default=RESULTS / "bounds.json")
     given = parser.parse_args(argv)
-    size = Size(waiting=1000, streams=100, tokens=60) if given.quick else Size()
-    held = play(memory.run(size))
-    keep(held, given.out)
-    print(told(held))
-    slow = play(slow_reader.run(*((1, 100) if given.quick else (5,))))
-    keep(slow, given.out.with_name("slow-reader.json"))
-    print(told_slow(slow))
+    small, slow = memory.Size(waiting=1000, streams=100, tokens=60), slow_reader.Size(rounds=1)
+    sizes = (small, slow) if given.quick else (memory.Size(), slow_reader.Size())
+    play(measure(*sizes, given.out))
+
+
+async def measure(held: memory.Size, slow: slow_reader.Size, out: Path) -> None:
+    """Measure both, each on a stage of its own, and keep what each comes to."""
+    async with stages.opened() as stage:
+        memory_found = await memory.run(stage, held)
+    keep(memory_found, out)
+    print(told(memory_found))
+    async with stages.opened() as stage:
+        slow_found = await slow_reader.run(stage, slow)
+    keep(slow_found, out.with_name("slow-reader.json"))
+    print(told_slow(slow_found))
 
 
 if __name__ == "__main__":

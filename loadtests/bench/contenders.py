@@ -8,15 +8,13 @@ from typing import Final
 import msgspec
 
 from loadtests.bench import litellm, ssh_baseline
+from loadtests.bench.models import FAST, STEADY
 from loadtests.bench.parts import NotServing
-from loadtests.bench.places import free_port
-from loadtests.bench.stage import Model, whole
+from loadtests.bench.stage import Stage
 from loadtests.load.plans import Plan
 
-FAST, STEADY = "fast", "steady"
-"""An engine without a delay between tokens, and one with a realistic one."""
-
-STEADY_DELAY_MS: Final = 20.0
+ENGINES: Final = (FAST, STEADY)
+"""One without a delay between tokens, and one with a realistic one."""
 
 DIRECT, LITELLM, SSH, HEADRACE = "direct", "LiteLLM", "ssh per request", "Headrace"
 
@@ -45,14 +43,12 @@ class Field(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def field(*, rivals: bool = True) -> AsyncIterator[Field]:
+async def field(stage: Stage, *, rivals: bool = True) -> AsyncIterator[Field]:
     """Everything started; without `rivals` only the engine and Headrace."""
-    ports = {FAST: free_port(), STEADY: free_port()}
-    delays = {FAST: 0.0, STEADY: STEADY_DELAY_MS}
-    models = [Model(name, delay_ms=delays[name], port=port) for name, port in ports.items()]
+    await stage.serve(*ENGINES)
+    ports = {model.name: stage.engine_port(model) for model in ENGINES}
+    engines = {model.name: stage.pid(f"engine-{model.name}") for model in ENGINES}
     async with AsyncExitStack() as stack:
-        stage = await stack.enter_async_context(whole(*models))
-        engines = {name: stage.pids()[f"engine-{name}"] for name in ports}
         direct = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         found = [Contender(DIRECT, "the engine itself, over TCP", direct, dict)]
         missing: dict[str, str] = {}
@@ -64,14 +60,14 @@ async def field(*, rivals: bool = True) -> AsyncIterator[Field]:
                 traceback.print_exc()
                 missing[name] = str(error).splitlines()[0]
 
-        def ours() -> dict[str, int]:
-            pids = stage.pids()
-            return {name: pid for name, pid in pids.items() if not name.startswith("engine-")}
-
         served = dict.fromkeys(ports, stage.url)
         found.append(
             Contender(
-                HEADRACE, "edge, hub, bridge, SSH, gate, leaf, worker", served, ours, stage.key
+                HEADRACE,
+                "edge, hub, bridge, SSH, gate, leaf, worker",
+                served,
+                lambda: stage.path(*ENGINES),
+                stage.key,
             )
         )
         yield Field(found, missing, engines)

@@ -5,14 +5,14 @@ from typing import Final
 
 import msgspec
 
-from loadtests.bench.contenders import FAST, STEADY
+from loadtests.bench.models import FAST, STEADY, Model
 from loadtests.load.plans import Closed, Plan
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
     """Streams at a time, of `tokens` tokens, for `seconds`; with 0, one request of each stream."""
 
-    model: str
+    model: Model
     streams: int
     tokens: int
     seconds: float = 0.0

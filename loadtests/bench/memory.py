@@ -13,7 +13,8 @@ import msgspec
 from loadtests.bench import meter
 from loadtests.bench.crowd import Crowd, message
 from loadtests.bench.machine import Machine, machine
-from loadtests.bench.stage import Model, Stage, whole
+from loadtests.bench.models import ASLEEP, SLOW
+from loadtests.bench.stage import Stage
 from loadtests.load.addresses import parse
 from loadtests.load.fleet import START_SECONDS, measure
 from loadtests.load.loops import closed
@@ -25,7 +26,6 @@ PROMPT_BYTES = 1000
 
 WARM_UP = 20
 HELD_SECONDS = 60.0
-DELAY_MS = 100.0
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,18 +57,17 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: dict[str, int]
 
 
-async def run(size: Size) -> Memory:
-    """Measure on a stage of its own. Raises NotServing, TimeoutError."""
+async def run(stage: Stage, size: Size) -> Memory:
+    """Measure on this stage, whose edge it starts anew. Raises NotServing, TimeoutError."""
     on = machine()
-    async with whole(Model("m", delay_ms=DELAY_MS), asleep=["asleep"]) as stage:
-        await warm_up(stage, "m")
-        edge, hub = await waiting(stage, size.waiting)
-        # Freed memory is not always given back: the streams get a fresh edge.
-        await stage.stop("edge")
-        await stage.start("edge")
-        await stage.served("m")
-        await warm_up(stage, "m")
-        streaming, outcomes = await streams(stage, size)
+    await stage.serve(SLOW)
+    await stage.restart_edge(SLOW.name)
+    await warm_up(stage)
+    edge, hub = await waiting(stage, size.waiting)
+    # Freed memory is not always given back: the streams get a fresh edge.
+    await stage.restart_edge(SLOW.name)
+    await warm_up(stage)
+    streaming, outcomes = await streams(stage, size)
     return Memory(
         machine=on,
         prompt_bytes=PROMPT_BYTES,
@@ -81,11 +80,14 @@ async def run(size: Size) -> Memory:
     )
 
 
-async def warm_up(stage: Stage, model: str) -> None:
-    """Send a few requests, one after the other."""
-    plan = Plan(target=stage.url, api_key=stage.key, model=model, arrivals=Closed(1), tokens=3)
-    requester = Requester(msgspec.structs.replace(plan, requests=WARM_UP))
-    await closed(requester, plan, 1, perf_counter(), WARM_UP)
+async def warm_up(stage: Stage) -> None:
+    """Send a few requests, unmeasured."""
+    plan = Plan(
+        target=stage.url, api_key=stage.key, model=SLOW.name, arrivals=Closed(4),
+        requests=WARM_UP, seconds=3600, tokens=2,
+    )  # fmt: skip
+    requester = Requester(plan)
+    await closed(requester, plan, 4, perf_counter(), WARM_UP)
     requester.close()
 
 
@@ -94,7 +96,7 @@ async def waiting(stage: Stage, count: int) -> tuple[float, float]:
     address = parse(stage.url)
     pids = (stage.pid("edge"), stage.pid("hub"))
     before = [meter.rss(pid) for pid in pids]
-    crowd = Crowd(address, message(address, stage.key, "asleep", "x" * PROMPT_BYTES, 30))
+    crowd = Crowd(address, message(address, stage.key, ASLEEP, "x" * PROMPT_BYTES, 30))
     try:
         await crowd.grow(count)
         await crowd.held(HELD_SECONDS)
@@ -112,20 +114,20 @@ async def streams(stage: Stage, size: Size) -> tuple[list[Streaming], dict[str, 
     plan = Plan(
         target=stage.url,
         api_key=stage.key,
-        model="m",
+        model=SLOW.name,
         arrivals=Closed(size.streams),
         requests=size.streams,
         seconds=3600,
         tokens=size.tokens,
         prompt_bytes=PROMPT_BYTES,
     )
-    pids = (stage.pid("edge"), stage.pid("worker-m"))
+    pids = (stage.pid("edge"), stage.pid(f"worker-{SLOW.name}"))
     before = [meter.rss(pid) for pid in pids]
     load = asyncio.create_task(measure(plan, 1))
     began = perf_counter() + START_SECONDS
     found = []
     for tokens in (size.tokens // 4, size.tokens * 9 // 10):
-        await asyncio.sleep(began + tokens * DELAY_MS / 1000 - perf_counter())
+        await asyncio.sleep(began + tokens * SLOW.delay_ms / 1000 - perf_counter())
         edge, worker = (
             (meter.rss(pid) - then) / 1024 / size.streams
             for pid, then in zip(pids, before, strict=True)

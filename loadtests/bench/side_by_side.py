@@ -11,13 +11,15 @@ from typing import Final
 
 import msgspec
 
-from loadtests.bench.contenders import FAST, STEADY, STEADY_DELAY_MS, Contender, Field, field
+from loadtests.bench.contenders import Contender, Field, field
 from loadtests.bench.loads import Load, Size
 from loadtests.bench.machine import machine
 from loadtests.bench.metered import Metered, metered
+from loadtests.bench.models import FAST
 from loadtests.bench.parts import NotServing
 from loadtests.bench.quiet import idle
 from loadtests.bench.rows import Level, SideBySide, alone, row
+from loadtests.bench.stage import Stage
 from loadtests.load.fleet import measure
 from loadtests.load.loops import closed
 from loadtests.load.plans import Closed, Plan
@@ -27,10 +29,10 @@ from loadtests.load.samples import Sample
 WARM_UP_REQUESTS: Final = 64
 
 
-async def run(size: Size, keep: Callable[[SideBySide], None]) -> SideBySide:
+async def run(stage: Stage, size: Size, keep: Callable[[SideBySide], None]) -> SideBySide:
     """Measure everything; `keep` gets what there is after each load. Raises NotServing."""
     on = machine()
-    async with field(rivals=size.rivals) as found:
+    async with field(stage, rivals=size.rivals) as found:
         result = SideBySide(
             machine=on,
             contenders={each.name: each.what for each in found.contenders},
@@ -59,7 +61,7 @@ async def one_stream(found: Field, turns: int) -> Level:
     """One request at a time, to each contender in turn. Raises RuntimeError for a wrong answer."""
     load = Plan(target="", arrivals=Closed(1), seconds=3600, requests=1)
     asking = {
-        each.name: Requester(each.plan(FAST, load), part=n)
+        each.name: Requester(each.plan(FAST.name, load), part=n)
         for n, each in enumerate(found.contenders)
     }
     samples: dict[str, list[Sample]] = {name: [] for name in asking}
@@ -83,8 +85,8 @@ async def level(found: Field, load: Load) -> Level:
     for n in range(load.rounds):
         turned = n % len(found.contenders)
         for contender in [*found.contenders[turned:], *found.contenders[:turned]]:
-            roots = contender.roots() | {"engine": found.engines[load.model]}
-            plan = contender.plan(load.model, load.plan)
+            roots = contender.roots() | {"engine": found.engines[load.model.name]}
+            plan = contender.plan(load.model.name, load.plan)
             # No two rounds' requests are the same.
             plan = msgspec.structs.replace(plan, seed=n)
             began = perf_counter()
@@ -93,13 +95,13 @@ async def level(found: Field, load: Load) -> Level:
             told = f"{made.summary.requests_per_second:.0f} requests/s, {made.summary.outcomes}"
             print(f"    {contender.name}: {told} ({perf_counter() - began:.0f} s)", flush=True)
             try:
-                await idle(found.contenders[0].targets[load.model])
+                await idle(found.contenders[0].targets[load.model.name])
             except NotServing as error:
                 print(f"    {contender.name} goes on although nobody waits: {error}", flush=True)
     return Level(
         streams=load.streams,
         tokens=load.tokens,
-        delay_ms=STEADY_DELAY_MS if load.model == STEADY else 0.0,
+        delay_ms=load.model.delay_ms,
         rounds=load.rounds,
         rows=[row(name, made) for name, made in runs.items()],
     )

@@ -16,23 +16,21 @@ import msgspec
 
 from loadtests.bench.crowd import message
 from loadtests.bench.machine import Machine, machine
-from loadtests.bench.stage import Model, Stage, whole
+from loadtests.bench.models import FAST, STEADY
+from loadtests.bench.stage import Stage
 from loadtests.load.addresses import parse
 from loadtests.load.fleet import measure
 from loadtests.load.plans import Closed, Plan
 from loadtests.load.samples import Summary
 
 AIM = 1.1
-STREAMS = 100
-TOKENS = 200
-DELAY_MS = 20.0
 LEAD_SECONDS = 3.0
 """The slow one's head start: everything before its socket is full by then."""
 
 RECEIVE_BYTES = 4096
 """Of the slow client's socket: what the kernel would take for it helps the server."""
 
-KINDS = {"alone": "", "same worker": "steady", "full speed": "flood"}
+KINDS = {"alone": "", "same worker": STEADY.name, "full speed": FAST.name}
 """Which model the slow client asks."""
 
 
@@ -60,38 +58,44 @@ class SlowReader(msgspec.Struct, frozen=True, kw_only=True):
     kinds: dict[str, Kind]
 
 
-async def run(rounds: int, tokens: int = TOKENS) -> SlowReader:
-    """Measure on a stage of its own. Raises NotServing."""
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    """How much to measure."""
+
+    rounds: int = 5
+    streams: int = 100
+    tokens: int = 200
+
+
+async def run(stage: Stage, size: Size) -> SlowReader:
+    """Measure on this stage. Raises NotServing, RuntimeError."""
     on = machine()
     summaries: dict[str, list[Summary]] = {kind: [] for kind in KINDS}
-    async with whole(Model("steady", delay_ms=DELAY_MS), Model("flood")) as stage:
-        plan = Plan(
-            target=stage.url, api_key=stage.key, model="steady", arrivals=Closed(STREAMS),
-            requests=STREAMS, seconds=3600, tokens=tokens,
-        )  # fmt: skip
-        await measure(plan, 1)  # unmeasured: what is loaded on the first use
-        for n in range(rounds):
-            # Turned: no kind always comes after the same other one.
-            order = list(KINDS)[n % 3 :] + list(KINDS)[: n % 3]
-            for kind in order:
-                async with slow_client(stage, KINDS[kind]):
-                    summaries[kind].append(await measure(plan, 1))
-    return result(on, rounds, tokens, summaries)
+    await stage.serve(STEADY, FAST)
+    plan = Plan(
+        target=stage.url, api_key=stage.key, model=STEADY.name, arrivals=Closed(size.streams),
+        requests=size.streams, seconds=3600, tokens=size.tokens,
+    )  # fmt: skip
+    await measure(msgspec.structs.replace(plan, tokens=10), 1)  # unmeasured: the first use
+    for n in range(size.rounds):
+        # Turned: no kind always comes after the same other one.
+        order = list(KINDS)[n % 3 :] + list(KINDS)[: n % 3]
+        for kind in order:
+            async with slow_client(stage, KINDS[kind]):
+                summaries[kind].append(await measure(plan, 1))
+    return result(on, size, summaries)
 
 
-def result(
-    on: Machine, rounds: int, tokens: int, summaries: Mapping[str, list[Summary]]
-) -> SlowReader:
+def result(on: Machine, size: Size, summaries: Mapping[str, list[Summary]]) -> SlowReader:
     """What the rounds come to."""
     kinds = {kind: _kind(each) for kind, each in summaries.items()}
     alone = kinds["alone"]
     beside = [each for kind, each in kinds.items() if kind != "alone"]
     return SlowReader(
         machine=on,
-        streams=STREAMS,
-        tokens=tokens,
-        delay_ms=DELAY_MS,
-        rounds=rounds,
+        streams=size.streams,
+        tokens=size.tokens,
+        delay_ms=STEADY.delay_ms,
+        rounds=size.rounds,
         aim=AIM,
         ratio=max(each.gap_p50_ms / alone.gap_p50_ms for each in beside),
         ratio_p99=max(each.gap_p99_ms / alone.gap_p99_ms for each in beside),

@@ -4,7 +4,7 @@ import pytest
 
 from loadtests.bench.machine import Machine
 from loadtests.bench.meter import Row, Usage, grouped, parse, spent
-from loadtests.bench.slow_reader import result
+from loadtests.bench.slow_reader import Size, result
 from loadtests.load.samples import Sample, summary
 
 ON = Machine(cpus=2, processor="", python="", load_average=0.0, commit="")
@@ -52,6 +52,6 @@ def test_a_slow_reader_is_judged_by_the_worse_kind() -> None:
             ("full speed", (0.02, 0.024, 0.024)),
         )
     }
-    found = result(ON, 3, 4, made)
+    found = result(ON, Size(rounds=3), made)
     assert found.ratio == pytest.approx(1.2)
     assert found.kinds["alone"].outcomes == {"ok": 3}
