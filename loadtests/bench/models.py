@@ -21,7 +21,9 @@ class Model(msgspec.Struct, frozen=True):
         """``[engine]`` and ``[engine.env]`` of worker.toml; the engine also listens on `port`."""
         command = [python, "-m", "loadtests.simengine", "--uds", "{socket}", "--port", str(port)]
         command += ["--model", "{name}", "--slots", str(SLOTS), "--delay-ms", str(self.delay_ms)]
-        return {"kind": "command", "command": command}, {"PYTHONPATH": python_path()}
+        # As with vLLM, whose answers come with their tokens' ids so that others can continue them.
+        engine = {"kind": "command", "command": command, "continues": "tokens"}
+        return engine, {"PYTHONPATH": python_path()}
 
 
 FAST: Final = Model("fast")
