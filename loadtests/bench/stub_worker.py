@@ -29,7 +29,7 @@ from loadtests.sim.bodies import Task
 from loadtests.sim.events import Events
 from loadtests.words import Prompt
 
-TURN_FRAMES: Final = 8
+TURN_FRAMES: Final = 1
 """Frames of one answer before the next one's: as with an engine, they come interleaved."""
 
 
