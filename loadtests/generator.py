@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from loadtests.load.fleet import measure
-from loadtests.load.plans import Arrivals, Bursts, Closed, Plan, Poisson
+from loadtests.load.plans import Arrivals, Bursts, Closed, Plan, Poisson, Recorded
 
 
 def parse(argv: Sequence[str] | None) -> tuple[Plan, int]:
@@ -26,6 +26,8 @@ def parse(argv: Sequence[str] | None) -> tuple[Plan, int]:
     ways.add_argument(
         "--burst", nargs=2, type=float, metavar=("SIZE", "SECONDS"), help="open loop: SIZE at once"
     )
+    ways.add_argument("--trace", help="open loop: arrivals and lengths as recorded in this file")
+    add("--speed", type=float, default=1.0, help="of the recorded arrivals")
     add("--processes", type=int, default=1, help="generator processes")
     add("--no-stream", dest="stream", action="store_false", help="ask for whole answers")
     add("--no-verify", dest="verify", action="store_false", help="for an engine that is no fake")
@@ -39,6 +41,9 @@ def parse(argv: Sequence[str] | None) -> tuple[Plan, int]:
         arrivals = Poisson(rate)
     if burst := given.pop("burst"):
         arrivals = Bursts(int(burst[0]), burst[1])
+    speed = given.pop("speed")
+    if trace := given.pop("trace"):
+        arrivals = Recorded(trace, speed)
     processes = given.pop("processes")
     return Plan(arrivals=arrivals, **given), processes
 

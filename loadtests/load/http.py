@@ -38,7 +38,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._done: asyncio.Future[Response] | None = None
-        self._response = Response()
+        self.response = Response()
+        """The one that is under way, or the last one."""
         self._now = 0.0
         self._reusable = True
 
@@ -51,7 +52,7 @@ class Connection(asyncio.Protocol):
         """Send a whole request and wait for the whole response. Raises Cut."""
         if self._transport is None:
             raise Cut
-        self._response = Response()
+        self.response = Response()
         self._done = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._done
@@ -82,13 +83,13 @@ class Connection(asyncio.Protocol):
     # httptools' callbacks
 
     def on_body(self, body: bytes) -> None:
-        self._response.pieces.append((self._now, body))
+        self.response.pieces.append((self._now, body))
 
     def on_message_complete(self) -> None:
-        self._response.status = self._parser.get_status_code()
+        self.response.status = self._parser.get_status_code()
         self._reusable = self._parser.should_keep_alive()
         if self._done is not None and not self._done.done():
-            self._done.set_result(self._response)
+            self._done.set_result(self.response)
 
 
 async def connect(address: Address) -> Connection:

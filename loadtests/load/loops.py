@@ -3,7 +3,7 @@
 import asyncio
 from time import perf_counter
 
-from loadtests.load.arrivals import moments
+from loadtests.load.arrivals import arrivals
 from loadtests.load.plans import Closed, Plan
 from loadtests.load.requests import Requester
 from loadtests.load.samples import Sample
@@ -48,10 +48,10 @@ async def opened(
     """Begin requests at their moments, whatever became of those before."""
     tasks: list[asyncio.Task[Sample]] = []
     async with asyncio.TaskGroup() as group:
-        for n, moment in enumerate(moments(plan)):
+        for n, (moment, tokens) in enumerate(arrivals(plan)):
             if n % parts != part:
                 continue
             due = start + moment
             await asyncio.sleep(due - perf_counter())
-            tasks.append(group.create_task(requester.request(due)))
+            tasks.append(group.create_task(requester.request(due, tokens)))
     return [task.result() for task in tasks]

@@ -22,7 +22,17 @@ class Bursts(msgspec.Struct, frozen=True, tag="bursts"):
     every_seconds: float
 
 
-Arrivals = Closed | Poisson | Bursts
+class Recorded(msgspec.Struct, frozen=True, tag="recorded"):
+    """Requests as the trace in the file at `path` has them, so many times as fast.
+
+    Answers are as long as the trace says, up to the plan's `tokens`.
+    """
+
+    path: str
+    speed: float = 1.0
+
+
+Arrivals = Closed | Poisson | Bursts | Recorded
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

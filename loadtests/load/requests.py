@@ -37,10 +37,14 @@ class Requester:
             f"content-type: application/json\r\n{key}content-length: "
         ).encode()
 
-    async def request(self, due: float = _NEVER) -> Sample:
-        """One request, from now to its end. `due` is when it should have begun (`perf_counter`)."""
+    async def request(self, due: float = _NEVER, tokens: int = 0) -> Sample:
+        """One request, from now to its end. `due` is when it should have begun (`perf_counter`).
+
+        It asks for `tokens` tokens, or as the plan says. Of one that takes longer than the plan's
+        time-out the tokens count that came by then.
+        """
         async with self._slots:
-            body = self._body()
+            body = self._body(tokens or self._plan.tokens)
             data = msgspec.json.encode(body)
             message = b"%b%d\r\n\r\n%b" % (self._head, len(data), data)
             connection = None
@@ -61,7 +65,10 @@ class Requester:
                     self._idle.append(connection)
                 else:
                     connection.close()
-        outcome, times = self._judge(body, response, ended)
+        if response == "timeout" and connection is not None:
+            outcome, times = "timeout", self._so_far(connection.response)
+        else:
+            outcome, times = self._judge(body, response, ended)
         return Sample(
             outcome=outcome,
             started=begun,
@@ -83,16 +90,23 @@ class Requester:
                 return connection
         return None
 
-    def _body(self) -> dict[str, Any]:
+    def _body(self, tokens: int) -> dict[str, Any]:
         self._count += 1
         plan = self._plan
         text = f"{plan.seed}-{self._part}-{self._count} ".ljust(plan.prompt_bytes, "x")
         return {
             "model": plan.model,
             "messages": [{"role": "user", "content": text}],
-            "max_tokens": plan.tokens,
+            "max_tokens": tokens,
             "stream": plan.stream,
         }
+
+    def _so_far(self, response: Response) -> list[float]:
+        """The moments of the tokens of a response that is not complete."""
+        try:
+            return answers.streamed(response.pieces).times if self._plan.stream else []
+        except msgspec.DecodeError:
+            return []
 
     def _judge(
         self, body: dict[str, Any], response: Response | str, ended: float
@@ -112,6 +126,6 @@ class Requester:
             return f"error {answer.error}", answer.times
         if not answer.complete:
             return "incomplete", answer.times
-        if self._plan.verify and answer.text != expected_text(body, self._plan.tokens):
+        if self._plan.verify and answer.text != expected_text(body, body["max_tokens"]):
             return "wrong text", answer.times
         return "ok", answer.times

@@ -35,6 +35,9 @@ class Spread(msgspec.Struct, frozen=True):
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A load's result. Times are in milliseconds, rates per second of `seconds`.
 
+    Requests that the generator gave up on (``timeout``) count with the tokens that they had got;
+    only requests that were answered whole count in `requests_per_second` and `total_ms`.
+
     `late_ms` is how late requests began after their moments, and `generator_cpu_seconds` what the
     generator itself took: when either is large, the generator was the bottleneck.
     """
@@ -70,20 +73,21 @@ def spread(values: Iterable[float], scale: float = 1.0) -> Spread:
 
 
 def summary(samples: Sequence[Sample], cpu_seconds: float) -> Summary:
-    """What samples come to. Times are of the requests that went well, rates likewise."""
+    """What samples come to. What ended with an error counts in `outcomes` alone."""
     well = [sample for sample in samples if sample.outcome == "ok"]
+    told = [sample for sample in samples if sample.outcome in {"ok", "timeout"}]
     begun = min((sample.started for sample in samples), default=0.0)
     ended = max((sample.started + sample.total for sample in samples), default=0.0)
     seconds = ended - begun
-    tokens = sum(len(sample.gaps) + 1 for sample in well)
+    tokens = sum(len(sample.gaps) + 1 for sample in told if not math.isnan(sample.first_token))
     return Summary(
         requests=len(samples),
         outcomes=dict(Counter(sample.outcome for sample in samples).most_common()),
         seconds=seconds,
         requests_per_second=len(well) / seconds if seconds else 0.0,
         tokens_per_second=tokens / seconds if seconds else 0.0,
-        first_token_ms=spread((sample.first_token for sample in well), 1e3),
-        gap_ms=spread((gap for sample in well for gap in sample.gaps), 1e3),
+        first_token_ms=spread((sample.first_token for sample in told), 1e3),
+        gap_ms=spread((gap for sample in told for gap in sample.gaps), 1e3),
         total_ms=spread((sample.total for sample in well), 1e3),
         late_ms=spread((sample.late for sample in samples), 1e3),
         generator_cpu_seconds=cpu_seconds,

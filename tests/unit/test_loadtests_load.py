@@ -3,6 +3,7 @@
 import json
 import math
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from loadtests.generator import parse as parse_arguments
 from loadtests.load import answers, arrivals
 from loadtests.load.addresses import Address, parse
-from loadtests.load.plans import Bursts, Closed, Plan, Poisson
+from loadtests.load.plans import Bursts, Closed, Plan, Poisson, Recorded
 from loadtests.load.samples import Sample, percentile, spread, summary
 
 NAN = math.nan
@@ -45,6 +46,29 @@ def test_bursts_and_the_bound_on_requests() -> None:
     assert list(arrivals.moments(plan)) == [0, 0, 0, 2]
 
 
+TRACE = """\
+TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 18:15:46.6805900,374,44
+2023-11-16 18:15:50.6805900,396,109
+2023-11-16 18:15:51.1805900,879,0
+2023-11-16 18:16:51.1805900,879,5
+"""
+
+
+def test_recorded_arrivals_are_as_long_as_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text(TRACE)
+    plan = Plan(target="", arrivals=Recorded(str(path), speed=2.0), seconds=10, tokens=100)
+    assert list(arrivals.arrivals(plan)) == [(0.0, 44), (2.0, 100), (2.25, 1)]
+
+
+def test_what_is_no_trace_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="no trace"):
+        list(arrivals.moments(Plan(target="", arrivals=Recorded(str(path)))))
+
+
 def test_a_closed_loop_has_no_moments() -> None:
     with pytest.raises(ValueError, match="closed"):
         list(arrivals.moments(Plan(target="", arrivals=Closed(1))))
@@ -69,12 +93,24 @@ def test_a_summary_counts_only_what_went_well() -> None:
         Sample("ok", 10.0, 0.1, 0.5, NAN, [0.1, 0.3]),
         Sample("ok", 10.5, 0.3, 1.5, NAN, [0.1, 0.5]),
         Sample("timeout", 10.0, NAN, 2.0, NAN, []),
+        Sample("status 503", 10.0, 0.9, 2.0, NAN, [9.0]),
     ]
     result = summary(samples, 0.25)
-    assert result.outcomes == {"ok": 2, "timeout": 1}
+    assert result.outcomes == {"ok": 2, "timeout": 1, "status 503": 1}
     assert (result.seconds, result.requests_per_second, result.tokens_per_second) == (2.0, 1.0, 3.0)
     assert result.first_token_ms.p50 == pytest.approx(200)
     assert result.gap_ms.max == pytest.approx(500)
+
+
+def test_tokens_that_came_before_a_time_out_count() -> None:
+    samples = [
+        Sample("ok", 10.0, 0.1, 1.0, NAN, [0.1, 0.1]),
+        Sample("timeout", 10.0, 0.3, 2.0, NAN, [0.5]),
+    ]
+    result = summary(samples, 0.0)
+    assert (result.requests_per_second, result.tokens_per_second) == (0.5, 2.5)
+    assert result.gap_ms.max == pytest.approx(500)
+    assert result.total_ms.max == pytest.approx(1000)
 
 
 def event(text: str | None = None, finish: str | None = None) -> bytes:
@@ -127,5 +163,7 @@ def test_the_command_line() -> None:
     assert (plan.arrivals, plan.verify, plan.tokens, processes) == (Poisson(5), False, 30, 2)
     plan, _ = parse_arguments(["unix:/s", "--burst", "10", "0.5"])
     assert plan.arrivals == Bursts(10, 0.5)
+    plan, _ = parse_arguments(["unix:/s", "--trace", "t.csv", "--speed", "3"])
+    assert plan.arrivals == Recorded("t.csv", 3.0)
     plan, _ = parse_arguments(["unix:/s", "--streams", "16"])
     assert plan.arrivals == Closed(16)

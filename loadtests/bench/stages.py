@@ -1,0 +1,45 @@
+"""A stage with the whole path on it, but for workers: those a measurement starts itself."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from headrace.cli.demo import parts, ports, site, ssh_server
+from headrace.cli.demo import workspace as workspaces
+from headrace.cli.demo.engines import EngineTable
+from headrace.cli.site import Model as Offered
+from loadtests.bench.models import NAMES
+from loadtests.bench.stage import Stage
+
+QUEUE_BYTES: Final = 4 << 30
+"""A hundred thousand that wait must fit in."""
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Stage]:
+    """Hub, leaf, the SSH connection between them, and an edge that offers every model.
+
+    All of it ends with the context. Raises NotServing.
+    """
+    # Not in the checkout: sockets want short paths.
+    with (
+        tempfile.TemporaryDirectory(prefix="hr-bench-") as folder,
+        workspaces.opened(Path(folder) / "d") as place,
+    ):
+        chosen = ports.choose(place.root / "ports.json", names=(*ports.NAMES, "api"))
+        made = site.make(place, chosen, chosen["api"])
+        made = msgspec.structs.replace(
+            made, models=tuple(map(Offered, NAMES)), queue_bytes=QUEUE_BYTES
+        )
+        line = site.install(place, made, EngineTable(kind="command", command=("{socket}",)))
+        server = ssh_server.prepare(place.run, line, chosen["ssh"])
+        async with AsyncExitStack() as stack:
+            stage = Stage(place, made, parts.all_of(place, made, server, []), stack)
+            await stage.start("bridge", "sshd", "leaf", "hub")
+            await stage.linked()
+            await stage.start("edge")
+            yield stage
