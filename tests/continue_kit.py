@@ -53,6 +53,7 @@ def partial_of(sent: Sequence[Chunk]) -> Partial:
         tokens=tokens,
         count=count,
         finish=finish[0] if finish else "",
+        told=bool(finish) and bool(said[-1].get("usage")),
     )
 
 
@@ -96,7 +97,7 @@ async def goes_on(stand: Stand, answer: Answer, cut: int, **changes: Any) -> Ans
     usage = [event["usage"] for event in both if event.get("usage")]
     assert [counted(each) for each in usage] == [
         counted(event["usage"]) for event in first if event.get("usage")
-    ]
+    ], f"cut after {cut}: {[chunk.data for chunk in sent][-2:]} and then {rest.body!r}"
     assert joined.endswith(b"data: [DONE]\n\n")
     assert joined.count(b"[DONE]") == 1
     ended, told = answer.frames[-1], rest.frames[-1]

@@ -180,3 +180,11 @@ def test_what_a_request_may_ask_for_to_be_continued(
 ) -> None:
     body = json.dumps((CHAT if endpoint == "chat" else {}) | fields).encode()
     assert why_not(Endpoint(endpoint), body) == why
+
+
+def test_a_usage_that_was_told_with_the_end_is_not_told_again() -> None:
+    end = b'{"choices":[{"text":"","finish_reason":"length"}]'
+    for usage, told in ((b"", False), (b',"usage":null', False), (b',"usage":{"a":1}', True)):
+        made = Transcript()
+        made.add(b"data: " + end + usage + b"}\n\n", b"")
+        assert made.partial().told is told

@@ -33,7 +33,7 @@ class Partial(msgspec.Struct, array_like=True, frozen=True):
     the stream's events. `text` is all of the text so far, and `tokens` its token ids, four bytes
     each, little-endian, or empty where they are not known. `count` is the number of its tokens, as
     well as it is known: of ids, or else of events with text. `finish` is the reason for its end if
-    that was sent, and only the usage may be missing.
+    that was sent, and only the usage may be missing; with `told` that was sent, too.
     """
 
     after: int
@@ -43,6 +43,7 @@ class Partial(msgspec.Struct, array_like=True, frozen=True):
     tokens: bytes = b""
     count: int = 0
     finish: str = ""
+    told: bool = False
 
 
 class Request(msgspec.Struct, array_like=True, frozen=True):

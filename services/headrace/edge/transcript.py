@@ -45,6 +45,7 @@ class _Event(msgspec.Struct):
     id: str = ""
     created: int = 0
     choices: list[_Choice] = []
+    usage: Raw = Raw(b"null")
 
 
 _decoder: Final = msgspec.json.Decoder(_Event)
@@ -63,6 +64,7 @@ class Transcript:
         "_reasons",
         "_text",
         "_tokens",
+        "_told",
         "_whole",
         "after",
         "odd",
@@ -82,6 +84,7 @@ class Transcript:
         self._created = 0
         self._count = 0
         self._finish = ""
+        self._told = False
         self._reasons = False
 
     @property
@@ -106,7 +109,9 @@ class Transcript:
         self._compact()
         tokens = self._ids()
         count = len(tokens) // 4 or self._count
-        return Partial(self.after, self._id, self._created, self._text, tokens, count, self._finish)
+        return Partial(
+            self.after, self._id, self._created, self._text, tokens, count, self._finish, self._told
+        )
 
     def why_not(self) -> str:
         """Why nobody could go on after this without a seam; empty where somebody can."""
@@ -164,6 +169,8 @@ class Transcript:
             self._reasons |= reasons
             self._count += bool(text) or reasons
             self._finish = choice.finish_reason or self._finish
+        # llama.cpp tells it together with the reason, others in an event of its own.
+        self._told |= bool(self._finish) and bytes(event.usage) not in _NOTHING
 
 
 def _odd(choice: _Choice) -> str:

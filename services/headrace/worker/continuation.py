@@ -108,7 +108,8 @@ class Continuation:
             prompt_tokens=usage.prompt_tokens,
         )  # fmt: skip
         model = str(seams.value(self._made.fields["model"]))
-        said = ending(self._partial, self._endpoint, model, usage, keep_usage=keep)
+        tell = keep and not self._partial.told
+        said = ending(self._partial, self._endpoint, model, usage, keep_usage=tell)
         return Plan("", b"", reader, said=said)
 
     async def _after_text(self, fields: Fields) -> Plan:
