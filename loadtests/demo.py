@@ -19,8 +19,6 @@ from loadtests.load.plans import Closed, Plan
 ROOT: Final = Path(__file__).resolve().parent.parent
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
-SLOTS: Final = 256
-"""The simulated engine's default."""
 
 _COMMAND: Final = "import sys; from headrace.cli.main import main; main()"
 
@@ -70,8 +68,6 @@ def running(delay_ms: float = 0.0, workers: int = 1) -> Iterator[Info]:
                         filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
                     ),
                     "SIM_DELAY_MS": str(delay_ms),
-                    # The path is measured, not its queue: as many as the engine takes.
-                    "HEADRACE_WORKER__SLOTS": str(SLOTS),
                 },
                 stdout=output,
                 stderr=output,

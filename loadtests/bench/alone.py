@@ -6,7 +6,7 @@ part share the processors, that is the number that tells.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from time import perf_counter
 from typing import Final
@@ -106,12 +106,21 @@ def parts(stage: Stage) -> list[Part]:
     ]  # fmt: skip
 
 
-async def run(stage: Stage, seconds: float, keep: Callable[[PartsAlone], None]) -> PartsAlone:
-    """Measure each for so long on this stage. Raises NotServing, RuntimeError."""
-    result = PartsAlone(machine=machine(), seconds=seconds, parts=[])
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    """For how long each, and which: all if none is named."""
+
+    seconds: float
+    names: Sequence[str] = ()
+
+
+async def run(stage: Stage, size: Size, keep: Callable[[PartsAlone], None]) -> PartsAlone:
+    """Measure on this stage. Raises NotServing, RuntimeError."""
+    result = PartsAlone(machine=machine(), seconds=size.seconds, parts=[])
     await stage.serve(FAST, NEAR)
     for part in parts(stage):
-        found = await one(stage, part, seconds)
+        if size.names and part.name not in size.names:
+            continue
+        found = await one(stage, part, size.seconds)
         result.parts.append(found)
         rate = f"{found.per_second:.0f} {found.unit}/s, {found.per_core:.0f} per core"
         print(f"    {found.part}: {rate}", flush=True)

@@ -10,7 +10,7 @@ from loadtests.bench import meter
 from loadtests.bench.crowd import Crowd, message
 from loadtests.bench.hops import stub
 from loadtests.bench.models import ASLEEP, FAST, NAMES, STUB
-from loadtests.bench.points import Point, point
+from loadtests.bench.points import Effort, Point, point
 from loadtests.bench.stage import Stage
 from loadtests.load.addresses import parse
 from loadtests.load.fleet import measure
@@ -22,7 +22,7 @@ STREAMS: Final = 16
 LOAD_SECONDS: Final = 3.0
 
 
-async def models(stage: Stage, counts: Sequence[int], turns: int) -> list[Point]:
+async def models(stage: Stage, counts: Sequence[int], effort: Effort) -> list[Point]:
     """So many models offered, one of them with a worker: the edge is started anew with each."""
     await stage.serve(FAST)
     points = []
@@ -33,7 +33,7 @@ async def models(stage: Stage, counts: Sequence[int], turns: int) -> list[Point]
             await stage.restart_edge(FAST.name)
             await queue_ready(stage)
             seconds = perf_counter() - began
-            points.append(await point(stage, count, turns, more={"start_seconds": seconds}))
+            points.append(await point(stage, count, effort, more={"start_seconds": seconds}))
     finally:
         stage.offer(NAMES)
         await stage.restart_edge()
@@ -50,16 +50,16 @@ async def queue_ready(stage: Stage) -> None:
         pass
 
 
-async def workers(stage: Stage, counts: Sequence[int], turns: int) -> list[Point]:
+async def workers(stage: Stage, counts: Sequence[int], effort: Effort) -> list[Point]:
     """So many workers of one model, with pulls and heartbeats but no engine, behind SSH."""
     points = []
     for count in counts:
         async with stub(stage, STUB, workers=count):
-            points.append(await point(stage, count, turns, model=STUB, verify=False))
+            points.append(await point(stage, count, effort, model=STUB, verify=False))
     return points
 
 
-async def edges(stage: Stage, counts: Sequence[int], turns: int) -> list[Point]:
+async def edges(stage: Stage, counts: Sequence[int], effort: Effort) -> list[Point]:
     """So many edge processes on one port, and what they take together at 16 streams."""
     await stage.serve(FAST)
     load = Plan(
@@ -72,13 +72,13 @@ async def edges(stage: Stage, counts: Sequence[int], turns: int) -> list[Point]:
             await stage.restart_edge(FAST.name, HEADRACE_EDGE__PROCESSES=str(count))
             made = await measure(load, 1)
             more = {"requests_per_second": made.requests_per_second}
-            points.append(await point(stage, count, turns, more=more))
+            points.append(await point(stage, count, effort, more=more))
     finally:
         await stage.restart_edge()
     return points
 
 
-async def waiting(stage: Stage, counts: Sequence[int], turns: int) -> list[Point]:
+async def waiting(stage: Stage, counts: Sequence[int], effort: Effort) -> list[Point]:
     """So many connections that wait on one edge process, for a model without a worker."""
     await stage.serve(FAST)
     await stage.restart_edge(FAST.name)
@@ -93,11 +93,11 @@ async def waiting(stage: Stage, counts: Sequence[int], turns: int) -> list[Point
             held = meter.rss(stage.pid("edge"))
             if not count:
                 # After a few requests, so that what is loaded on the first use does not count.
-                points.append(await point(stage, count, turns))
+                points.append(await point(stage, count, effort))
                 before = meter.rss(stage.pid("edge"))
                 continue
             more = {"kib_each": (held - before) / 1024 / count, "told": float(crowd.answered())}
-            points.append(await point(stage, count, turns, more=more))
+            points.append(await point(stage, count, effort, more=more))
             if live(stage) < count:
                 raise RuntimeError("some that should wait have been turned away")
     finally:

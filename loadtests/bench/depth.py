@@ -17,7 +17,7 @@ from headrace.runtime.bus import Bus, BusOptions, Message
 from headrace.runtime.jetstream import ACK, JetStream
 from loadtests.bench.bus_edge import DEADLINE_SECONDS, LANE, BusEdge, chat
 from loadtests.bench.models import ASLEEP, FAST
-from loadtests.bench.points import Point, point
+from loadtests.bench.points import Effort, Point, point
 from loadtests.bench.stage import Stage
 from loadtests.load.samples import spread
 
@@ -26,7 +26,7 @@ AT_ONCE: Final = 200
 PULL_SECONDS: Final = 5.0
 
 
-async def run(stage: Stage, depths: Sequence[int], turns: int) -> list[Point]:
+async def run(stage: Stage, depths: Sequence[int], effort: Effort) -> list[Point]:
     """A point at each depth, the first one being of an empty queue."""
     await stage.serve(FAST)
     # At the limit of a hundred thousand, the requests that are measured would be refused.
@@ -42,16 +42,16 @@ async def run(stage: Stage, depths: Sequence[int], turns: int) -> list[Point]:
         for depth in (0, *depths):
             await fill(edge, depth - held)
             held = depth
-            published = [await publish(edge) for _ in range(turns)]
+            published = [await publish(edge) for _ in range(effort.turns)]
             # The ones just published are taken from the front, so that the depth stays.
-            taken = [await take() for _ in range(turns)]
+            taken = [await take() for _ in range(effort.turns)]
             more = {
                 "publish_p50": spread(published, 1e3).p50,
                 "publish_p99": spread(published, 1e3).p99,
                 "take_p50": spread(taken, 1e3).p50,
                 "take_p99": spread(taken, 1e3).p99,
             }
-            points.append(await point(stage, depth, turns, more=more))
+            points.append(await point(stage, depth, effort, more=more))
     return points
 
 

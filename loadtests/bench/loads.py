@@ -40,23 +40,36 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     turns: int
     loads: Sequence[Load]
     rivals: bool = True
+    warm_up: int = 64
+    """Requests to each contender and model, unmeasured: much is loaded on the first use."""
 
 
-def loads(rounds: int, seconds: float, realistic: int, give_up: float) -> list[Load]:
-    """The ceiling at 16, 64 and 256 streams, and a realistic model at 100 and 1,000."""
-    ceilings = [
-        Load(model=FAST, streams=n, tokens=30, seconds=seconds, rounds=rounds, generators=g)
-        for n, g in ((16, 1), (64, 1), (256, 2))
-    ]
-    steady = [
-        Load(model=STEADY, streams=n, tokens=200, rounds=realistic, generators=g, give_up=give_up)
-        for n, g in ((100, 1), (1000, 2))
-    ]
-    return ceilings + steady
+def ceilings(rounds: int, seconds: float, *streams: int) -> list[Load]:
+    """As many short answers as each contender can give."""
+    return [
+        Load(
+            model=FAST, streams=n, tokens=30, seconds=seconds, rounds=rounds,
+            generators=2 if n > 100 else 1,
+        )
+        for n in streams
+    ]  # fmt: skip
 
 
-FULL: Final = Size(turns=400, loads=loads(3, 3.0, 2, 30.0))
-QUICK: Final = Size(turns=40, loads=loads(1, 1.5, 1, 10.0))
+def steady(rounds: int, give_up: float, tokens: int, *streams: int) -> list[Load]:
+    """Longer answers from a realistic model."""
+    return [
+        Load(
+            model=STEADY, streams=n, tokens=tokens, rounds=rounds, give_up=give_up,
+            generators=2 if n > 100 else 1,
+        )
+        for n in streams
+    ]  # fmt: skip
+
+
+FULL: Final = Size(
+    turns=400, loads=[*ceilings(3, 3.0, 16, 64, 256), *steady(2, 30.0, 200, 100, 1000)]
+)
+QUICK: Final = Size(turns=30, loads=[*ceilings(1, 1.5, 16, 256), *steady(1, 6.0, 100, 100)])
 SMOKE: Final = Size(
-    turns=5, loads=[Load(model=FAST, streams=4, tokens=30, seconds=0.5, rounds=1)], rivals=False
+    turns=5, loads=[*ceilings(1, 0.4, 4), *steady(1, 6.0, 10, 4)], rivals=False, warm_up=4
 )

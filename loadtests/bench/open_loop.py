@@ -57,15 +57,23 @@ def arrivals(traces: Path) -> tuple[dict[str, tuple[Arrivals, int]], list[str]]:
     return found, missing
 
 
-async def run(stage: Stage, seconds: float, traces: Path) -> OpenLoop:
-    """Measure each for so long on this stage. Raises NotServing."""
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    """For how long each, and how many of them."""
+
+    seconds: float
+    most: int = 100
+
+
+async def run(stage: Stage, size: Size, traces: Path) -> OpenLoop:
+    """Measure each on this stage. Raises NotServing."""
     on = machine()
     await stage.serve(STEADY)
     every, missing = arrivals(traces)
+    seconds = size.seconds
     for name in missing:
         print(f"    !!! THERE IS NO TRACE {name}: recorded arrivals are not measured", flush=True)
     ways = []
-    for name, (each, tokens) in every.items():
+    for name, (each, tokens) in list(every.items())[: size.most]:
         load = Plan(target="", arrivals=each, seconds=seconds, tokens=tokens, model=STEADY.name)
         direct = msgspec.structs.replace(load, target=stage.engine(STEADY))
         through = msgspec.structs.replace(load, target=stage.url, api_key=stage.key)

@@ -14,7 +14,12 @@ from loadtests.load.plans import Closed, Plan
 from loadtests.load.requests import Requester
 from loadtests.load.samples import Spread, spread
 
-IDLE_SECONDS = 3.0
+
+class Effort(msgspec.Struct, frozen=True):
+    """By how many requests a point is measured, and how long nobody asks for anything."""
+
+    turns: int = 200
+    idle_seconds: float = 3.0
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +39,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
 async def point(
     stage: Stage,
     x: int,
-    turns: int,
+    effort: Effort,
     *,
     model: str = FAST.name,
     verify: bool = True,
@@ -42,17 +47,17 @@ async def point(
     more: Mapping[str, float] | None = None,
 ) -> Point:
     """Measure a point as things stand. Raises RuntimeError for a request that goes wrong."""
-    first = await first_token(stage, turns, model, verify=verify)
+    first = await first_token(stage, effort.turns, model, verify=verify)
     pids = dict(roots or stage.pids())
     before = meter.look(pids)
-    await asyncio.sleep(IDLE_SECONDS)
+    await asyncio.sleep(effort.idle_seconds)
     after = meter.look(pids)
     return Point(
         x=x,
         first_token=first,
         rss_mib={name: usage.rss_bytes / 2**20 for name, usage in after.items()},
         idle_cpu_ms={
-            name: seconds * 1e3 / IDLE_SECONDS
+            name: seconds * 1e3 / effort.idle_seconds
             for name, seconds in meter.spent(before, after).items()
         },
         more=dict(more or {}),

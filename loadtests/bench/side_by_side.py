@@ -7,7 +7,6 @@ rounds, and only ratios within one run mean something.
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Final
 
 import msgspec
 
@@ -26,8 +25,6 @@ from loadtests.load.plans import Closed, Plan
 from loadtests.load.requests import Requester
 from loadtests.load.samples import Sample
 
-WARM_UP_REQUESTS: Final = 64
-
 
 async def run(stage: Stage, size: Size, keep: Callable[[SideBySide], None]) -> SideBySide:
     """Measure everything; `keep` gets what there is after each load. Raises NotServing."""
@@ -39,7 +36,7 @@ async def run(stage: Stage, size: Size, keep: Callable[[SideBySide], None]) -> S
             missing=found.missing,
             levels=[],
         )
-        await warm_up(found.contenders)
+        await warm_up(found.contenders, size.warm_up)
         result.levels.append(await one_stream(found, size.turns))
         keep(result)
         for load in size.loads:
@@ -49,9 +46,9 @@ async def run(stage: Stage, size: Size, keep: Callable[[SideBySide], None]) -> S
     return result
 
 
-async def warm_up(contenders: Sequence[Contender]) -> None:
-    """Send some to everybody, unmeasured: services load much of themselves on their first use."""
-    load = Plan(target="", arrivals=Closed(16), requests=WARM_UP_REQUESTS, seconds=3600)
+async def warm_up(contenders: Sequence[Contender], requests: int) -> None:
+    """Send some to everybody, unmeasured."""
+    load = Plan(target="", arrivals=Closed(16), requests=requests, seconds=3600)
     for contender in contenders:
         for model in contender.targets:
             await measure(contender.plan(model, load), 1)

@@ -24,9 +24,6 @@ from loadtests.load.plans import Closed, Plan
 from loadtests.load.samples import Summary
 
 AIM = 1.1
-LEAD_SECONDS = 3.0
-"""The slow one's head start: everything before its socket is full by then."""
-
 RECEIVE_BYTES = 4096
 """Of the slow client's socket: what the kernel would take for it helps the server."""
 
@@ -64,6 +61,8 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int = 5
     streams: int = 100
     tokens: int = 200
+    lead_seconds: float = 3.0
+    """The slow one's head start: everything before its socket is full by then."""
 
 
 async def run(stage: Stage, size: Size) -> SlowReader:
@@ -80,7 +79,7 @@ async def run(stage: Stage, size: Size) -> SlowReader:
         # Turned: no kind always comes after the same other one.
         order = list(KINDS)[n % 3 :] + list(KINDS)[: n % 3]
         for kind in order:
-            async with slow_client(stage, KINDS[kind]):
+            async with slow_client(stage, KINDS[kind], size.lead_seconds):
                 summaries[kind].append(await measure(plan, 1))
     return result(on, size, summaries)
 
@@ -118,11 +117,11 @@ def _kind(rounds: list[Summary]) -> Kind:
 
 
 @asynccontextmanager
-async def slow_client(stage: Stage, model: str) -> AsyncIterator[None]:
+async def slow_client(stage: Stage, model: str, lead: float) -> AsyncIterator[None]:
     """A client of `model` that reads a byte a second; nobody where there is no model."""
     if not model:
         # As long as with it: both have had the same rest.
-        await asyncio.sleep(LEAD_SECONDS)
+        await asyncio.sleep(lead)
         yield
         return
     address = parse(stage.url)
@@ -134,7 +133,7 @@ async def slow_client(stage: Stage, model: str) -> AsyncIterator[None]:
         await loop.sock_connect(client, (address.host, address.port))
         await loop.sock_sendall(client, asked)
         reading = asyncio.create_task(_read_slowly(client))
-        await asyncio.sleep(LEAD_SECONDS)
+        await asyncio.sleep(lead)
         try:
             yield
             if reading.done():

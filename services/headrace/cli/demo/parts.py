@@ -1,5 +1,6 @@
 """The demo's processes, in the order in which they end (the reverse of how they depend)."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Final
 
 from headrace.cli import places
 from headrace.cli.demo import probes, slurm
+from headrace.cli.demo.engines import SIM_SLOTS, Engine
 from headrace.cli.demo.part import Part
 from headrace.cli.demo.ssh_server import Server
 from headrace.cli.demo.workspace import Workspace
@@ -103,6 +105,7 @@ def _bridge(workspace: Workspace, site: Site, cluster: Cluster) -> Part:
 
 
 def _worker(workspace: Workspace, cluster: Cluster, engine: str, number: int) -> Part:
+    slots = {"HEADRACE_WORKER__SLOTS": str(SIM_SLOTS)} if engine == Engine.SIM else {}
     return Part(
         name=f"worker-{number}",
         argv=_ours("worker", workspace.cluster / "worker.toml"),
@@ -117,6 +120,7 @@ def _worker(workspace: Workspace, cluster: Cluster, engine: str, number: int) ->
             # Whoever ends the demo does not want to wait for the ends of answers or of loading.
             "HEADRACE_WORKER__DRAIN_SECONDS": "3",
             "HEADRACE_WORKER__ENGINE__STOP_SECONDS": "3",
+            **{name: value for name, value in slots.items() if name not in os.environ},
         },
         stop_seconds=10.0,
     )
