@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.nats",
     "tests.ssh",
     "tests.edge_kit",
+    "tests.gateway_kit",
     "tests.slurm_kit",
     "tests.worker_kit",
 ]

@@ -60,6 +60,8 @@ def import_all(site: Path, package: str, *others: str) -> subprocess.CompletedPr
         (None, "headrace.protocol", []),
         (None, "headrace.slurm", []),
         ("edge", "headrace.edge", []),
+        ("edge", "headrace.gateway", ["headrace.gateway.migrations.env"]),
+        ("cli", "headrace.gateway", ["headrace.gateway.migrations.env"]),
         ("bridge", "headrace.bridge", []),
         ("worker", "headrace.worker", []),
         ("scaler", "headrace.catalogue", []),
