@@ -19,6 +19,7 @@ from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.models import Models
 from headrace.edge.options import EdgeOptions
 from headrace.edge.pages import Health, Metrics, ModelList, OneModel, OneQueue, Ready
+from headrace.edge.turnstile import Turnstile
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.logging import Logger
 
@@ -29,6 +30,7 @@ def build(
     models: Models,
     dispatcher: Dispatcher,
     options: EdgeOptions,
+    turnstile: Turnstile,
     metrics: EdgeMetrics,
     registry: Callable[[], CollectorRegistry],
     log: Logger,
@@ -39,7 +41,7 @@ def build(
             row.path,
             Inference(
                 row, keys=keys, models=models, dispatcher=dispatcher, options=options,
-                metrics=metrics, log=log,
+                turnstile=turnstile, metrics=metrics, log=log,
             ),
             methods=["POST"],
         )

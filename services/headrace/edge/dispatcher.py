@@ -6,7 +6,7 @@ time (deadlines, comments, lost workers), so that a token costs no timer and no 
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from headrace.edge import continuation, patience
@@ -74,6 +74,10 @@ class Dispatcher:
         self._log = log
         self.queues = Queues(self._jetstream, self.live)
         self._announcements = Announcements(models, self._jetstream, metrics=metrics, log=log)
+        self.on_started: Callable[[LiveRequest], None] = _nothing
+        """Called when a worker takes a request."""
+        self.on_stopped: Callable[[str, Frame], None] = _nothing
+        """Called with frames of requests that are over here."""
         self._setup = asyncio.Event()
         self._cancels = Cancels()
         self._peers = Peers(edge, asyncio.get_running_loop().time())
@@ -130,6 +134,11 @@ class Dispatcher:
         limit = request.answer.credit
         if limit - request.credit >= WINDOW_BYTES // 2:
             self._credit(request, limit)
+
+    @property
+    def others(self) -> int:
+        """How many other edge processes there are."""
+        return self._peers.count
 
     def fail_all(self, code: Code, message: str) -> None:
         """End every live request with an error."""
@@ -337,6 +346,7 @@ class Dispatcher:
         request.credit = WINDOW_BYTES
         if not request.started:
             request.started = request.heard
+            self.on_started(request)
         answer = request.answer
         self._log.info(
             "accepted", request=request.id, worker=answer.worker, cluster=answer.cluster,
@@ -353,6 +363,7 @@ class Dispatcher:
 
     def _stray(self, id: str, frame: Frame) -> None:
         """A frame of a request that is over: its worker has not heard so, or not yet."""
+        self.on_stopped(id, frame)
         told = self._cancels.on_frame(id, frame, self._time())
         if told is not None:
             self._say(told)
@@ -510,3 +521,7 @@ class Dispatcher:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _nothing(*_: object) -> None:
+    """Nobody wants to know."""

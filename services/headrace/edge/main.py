@@ -9,6 +9,7 @@ import msgspec
 
 from headrace.edge.options import EdgeOptions
 from headrace.edge.processes import supervise
+from headrace.gateway.options import resolved
 from headrace.runtime import config, lifecycle, logging
 
 DESCRIPTION = """\
@@ -46,14 +47,28 @@ def main() -> int:
 
 
 def load(path: Path) -> EdgeOptions:
-    """The options at `path`, with the paths in them resolved. Raises ConfigError."""
+    """The options at `path`, with the paths in them resolved. Raises ConfigError.
+
+    Where the store or the counters want a password it is in them then: they are never shown.
+    """
     options = config.load(path, EdgeOptions, os.environ, "edge")
     nkey_file = options.bus.nkey_file
     bus = msgspec.structs.replace(
         options.bus, nkey_file=str(config.resolve(path.parent, nkey_file)) if nkey_file else ""
     )
+    counters = options.counters
+    if counters.password_file:
+        file = config.resolve(path.parent, counters.password_file)
+        password = config.read_secret(str(file))
+        counters = msgspec.structs.replace(counters, password_file=password)
     secret = str(config.resolve(path.parent, options.secret_file))
-    return msgspec.structs.replace(options, bus=bus, secret_file=secret)
+    return msgspec.structs.replace(
+        options,
+        bus=bus,
+        secret_file=secret,
+        store=resolved(options.store, path.parent),
+        counters=counters,
+    )
 
 
 if __name__ == "__main__":

@@ -31,6 +31,11 @@ class Peers:
             self._heard[edge] = now
             self._dead.pop(edge, None)
 
+    @property
+    def count(self) -> int:
+        """How many are there."""
+        return len(self._heard)
+
     def listen_anew(self, now: float) -> None:
         """The connection was gone for a while: whoever is not heard from here on is gone."""
         self._since = now

@@ -25,6 +25,8 @@ class Grant(msgspec.Struct, frozen=True):
     rights: Rights
     disabled: bool = False
     """Whether its owner is shut out."""
+    stored: bool = True
+    """Whether it is a key of the store, which expires and is revoked."""
 
 
 class Snapshot:
@@ -78,4 +80,4 @@ def static(secret: bytes, id: str, digest: str, *, wait: str = "", keepalive: st
     """The grant of a key that is in the edge's configuration: the site's own, bound by no group."""
     key = Key(id=id, digest=digest, owner=id, wait=wait, keepalive=keepalive)
     who = Who(key=id, owner=pseudonyms.of_key(secret, id), user="")
-    return Grant(key, who, "", UNBOUND)
+    return Grant(key, who, "", UNBOUND, stored=False)

@@ -44,23 +44,38 @@ class Taker:
 
     def __init__(self) -> None:
         self._held: list[bytes] = []
+        self.prompt = 0
+        """Tokens of the prompt, 0 where they were not told."""
+        self.taken = 0
+        """Tokens of the answer that were told so far."""
 
     def take(self, events: bytes) -> tuple[bytes, bytes]:
         """Whole events as the client sees them, and the ids of their tokens, packed."""
         if _KEY not in events:  # the end of both keys
             return events, b""
         if _PROMPT_KEY in events:
+            self._count_prompt(events)
             events = _PROMPT.sub(b'"prompt_token_ids":null', events)
         # Looked for as they are, first: for the expression most events are long.
         if any(quiet in events for quiet in _QUIET):
             return self._take_each(events)
         pieces = _IDS.split(events)
+        self._count(pieces[1::2])
         return _NONE.join(pieces[::2]), self._release(pieces[1::2])
+
+    def _count_prompt(self, events: bytes) -> None:
+        found = _PROMPT.search(events)
+        if found is not None:
+            self.prompt = _length(found[0][len(_PROMPT_KEY) : -1])
+
+    def _count(self, ids: list[bytes]) -> None:
+        self.taken += sum(_length(each) for each in ids)
 
     def _take_each(self, events: bytes) -> tuple[bytes, bytes]:
         kept, ids = [], b""
         for event in sse.split(events):
             pieces = _IDS.split(event)
+            self._count(pieces[1::2])
             if _SILENT.search(event):
                 self._held += pieces[1::2]
             else:
@@ -73,3 +88,7 @@ class Taker:
         if self._held:
             ids, self._held = self._held + ids, []
         return pack(b",".join(ids))
+
+
+def _length(ids: bytes) -> int:
+    return ids.count(b",") + 1 if ids else 0

@@ -1,0 +1,78 @@
+"""All that the edge does with the store, put together: started, kept running, ended in order."""
+
+import asyncio
+from collections.abc import Callable
+
+from headrace.edge.accounts import Accounts
+from headrace.edge.counters import Counters
+from headrace.edge.follower import Follower
+from headrace.edge.keys import KeyRing
+from headrace.edge.limiter import Limiter
+from headrace.edge.metrics import EdgeMetrics
+from headrace.edge.options import EdgeOptions
+from headrace.edge.tally import Tally
+from headrace.edge.turnstile import Turnstile
+from headrace.edge.valkey import ValkeyCounters
+from headrace.gateway.database import Database
+from headrace.runtime.logging import Logger
+
+
+class Gatehouse:
+    """The store's side of one edge process; without a store there is only the turnstile."""
+
+    def __init__(
+        self,
+        edge: str,
+        keys: KeyRing,
+        options: EdgeOptions,
+        others: Callable[[], int],
+        *,
+        metrics: EdgeMetrics,
+        log: Logger,
+    ) -> None:
+        self.database = Database(options.store.url) if options.store.url else None
+        counters = Counters()
+        self._valkey = (
+            ValkeyCounters(options.counters, options.deadline_seconds, metrics, log)
+            if options.counters.url
+            else None
+        )
+        self._follower: Follower | None = None
+        self._tally: Tally | None = None
+        self._accounts: Accounts | None = None
+        if self.database is not None:
+            self._follower = Follower(self.database, keys, options.store, metrics=metrics, log=log)
+            self._tally = Tally(edge, self.database, counters, others, metrics=metrics)
+            self._accounts = Accounts(
+                self.database, keys, options.accounts, metrics=metrics, log=log
+            )
+        exact = None if self._valkey is not None else self._tally
+        self._limiter = Limiter(counters, shared=self._valkey, exact=exact)
+        self.turnstile = Turnstile(keys, self._limiter, self._accounts)
+
+    async def start(self) -> None:
+        """Know the keys and the counters before the first request."""
+        if self._follower is not None and self._tally is not None:
+            await self._follower.start()
+            await self._tally.sync()
+
+    async def run(self) -> None:
+        """Follow, sync and write, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            for each in (self._follower, self._tally, self._accounts):
+                if each is not None:
+                    tasks.create_task(each.run(), name=type(each).__name__.lower())
+
+    async def close(self) -> None:
+        """Write what is left. To be called when `run` has ended and all requests are over."""
+        await self._limiter.settle()
+        if self._accounts is not None:
+            await self._accounts.close()
+        if self._tally is not None:
+            await self._tally.close()
+        if self._follower is not None:
+            self._follower.close()
+        if self._valkey is not None:
+            await self._valkey.close()
+        if self.database is not None:
+            self.database.close()
