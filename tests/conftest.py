@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.ssh",
     "tests.edge_kit",
     "tests.gateway_kit",
+    "tests.gate_kit",
     "tests.slurm_kit",
     "tests.worker_kit",
 ]

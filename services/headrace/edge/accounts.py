@@ -22,7 +22,7 @@ WRITE_SECONDS: Final = 1.0
 BATCH: Final = 1000
 PRUNE_SECONDS: Final = 3600.0
 
-LATE_SECONDS: Final = 5.0
+LATE_SECONDS: Final = 15.0
 """A worker that was told to stop says what it has counted within this time, or never."""
 
 MAX_LATE: Final = 10_000

@@ -34,7 +34,7 @@ def lines(database: Database) -> Iterator[str]:
     """The whole backup, line by line, of one moment. Raises StoreError."""
     migrations.check(database)
     with database.read() as connection:
-        yield json.dumps({"format": FORMAT, "version": migrations.newest()})
+        yield json.dumps({"format": FORMAT, "version": migrations.NEWEST})
         count = 0
         for table in KEPT:
             for row in connection.execute(select(table)).mappings():
@@ -53,8 +53,8 @@ def restore(database: Database, given: Iterable[str]) -> int:
     migrations.migrate(database)
     rows = iter(given)
     head = _read(next(rows, ""))
-    if head.get("format") != FORMAT or head.get("version") != migrations.newest():
-        raise StoreError(f"not a backup of version {migrations.newest()}")
+    if head.get("format") != FORMAT or head.get("version") != migrations.NEWEST:
+        raise StoreError(f"not a backup of version {migrations.NEWEST}")
     tables = {table.name: table for table in KEPT}
     with database.write() as connection:
         for table in (schema.sessions, schema.in_flight, *reversed(KEPT)):

@@ -31,7 +31,7 @@ def migrate(config: Path | None, as_json: bool) -> None:
         raise click.ClickException(str(error)) from error
     finally:
         database.close()
-    told = {"store": database.shown, "before": before, "now": migrations.newest()}
+    told = {"store": database.shown, "before": before, "now": migrations.NEWEST}
     if as_json:
         place.show_json(told)
     else:

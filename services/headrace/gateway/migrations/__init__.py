@@ -3,22 +3,24 @@
 from pathlib import Path
 from typing import Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
 
 from headrace.gateway.database import Database, StoreError, told
 
 FOLDER: Final = Path(__file__).parent
+VERSIONS: Final = "alembic_version"
 
 
-def newest() -> str:
-    """The version that this code works with."""
-    head = ScriptDirectory(str(FOLDER)).get_current_head()
-    if head is None:
-        raise StoreError("there are no migrations: the installation is broken")
-    return head
+NEWEST: Final = "0001"
+"""The version that this code works with: of the last step."""
+
+
+def steps() -> list[str]:
+    """All versions, the newest first."""
+    # Imported late: an edge that finds its store as it should be has no use for alembic.
+    from alembic.script import ScriptDirectory
+
+    return [script.revision for script in ScriptDirectory(str(FOLDER)).walk_revisions()]
 
 
 def version(database: Database) -> str:
@@ -26,7 +28,10 @@ def version(database: Database) -> str:
     if database.empty:
         return ""
     with database.read() as connection:
-        return MigrationContext.configure(connection).get_current_revision() or ""
+        if not inspect(connection).has_table(VERSIONS):
+            return ""
+        found = connection.execute(text(f"SELECT version_num FROM {VERSIONS}")).scalar()  # noqa: S608
+        return str(found or "")
 
 
 def migrate(database: Database) -> str:
@@ -35,14 +40,16 @@ def migrate(database: Database) -> str:
     Raises StoreError, also for a store that is newer than this code.
     """
     before = version(database)
-    if before == newest():
+    if before == NEWEST:
         return before
-    known = {script.revision for script in ScriptDirectory(str(FOLDER)).walk_revisions()}
-    if before and before not in known:
+    if before and before not in steps():
         raise StoreError(f"the store {database.shown} is of a newer Headrace ({before})")
     if database.path is not None and not database.path.exists():
         database.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         database.path.touch(mode=0o600)
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     with told(database.shown), database.engine.begin() as connection:
@@ -54,8 +61,8 @@ def migrate(database: Database) -> str:
 def check(database: Database) -> None:
     """Raise StoreError unless the store is of the version that this code works with."""
     found = version(database)
-    if found != newest():
-        what = f"is of version {found}, not {newest()}" if found else "is empty"
+    if found != NEWEST:
+        what = f"is of version {found}, not {NEWEST}" if found else "is empty"
         raise StoreError(f"the store {database.shown} {what}: run `headrace db migrate`")
 
 
