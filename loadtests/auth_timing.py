@@ -21,7 +21,7 @@ from headrace.runtime import apikeys
 from loadtests.auth_fuzz import Door
 
 RESULT: Final = Path(__file__).parent / "results" / "auth-timing.json"
-PREFIXES: Final = (10, 30, 45)
+PREFIXES: Final = (10, 25, 40)
 BLOCK: Final = 200
 """Tries that are timed together."""
 

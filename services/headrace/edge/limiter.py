@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -11,7 +11,6 @@ from headrace.edge import ratelimit
 from headrace.edge.counters import Counters, Standing
 from headrace.gateway.quotas import Quota
 from headrace.gateway.records import MOMENTARY, Metric
-from headrace.protocol.errors import HeadraceError
 
 
 class Ticket(msgspec.Struct):
@@ -43,13 +42,14 @@ class Shared(Protocol):
 
 
 class Exact(Protocol):
-    """Asks the store itself for what a process cannot decide alone."""
+    """Asks the store for leases, where a process cannot count alone."""
 
     async def claim(self, quotas: Sequence[Quota], now: float) -> bool:
-        """Count one more for each, and bring the counters up to date; False where one is used up.
+        """Get a lease of each, and bring the counters up to date; False where one is used up."""
 
-        Counts nothing then.
-        """
+
+TRIES: Final = 5
+"""What was leased for one request may be used by another one that came just then."""
 
 
 class Limiter:
@@ -76,27 +76,17 @@ class Limiter:
                 return Ticket(tuple(quotas), tuple(standings), shared=id)
         standings = self.counters.standings(quotas, now)
         ratelimit.check(standings, now)
-        counted: set[Quota] = set()
-        if self._exact is not None and (short := self.counters.short(standings, now)):
-            counted = {standing.quota for standing in short}
-            await self._claim(tuple(counted), quotas, now)
-        for quota in quotas:
-            if quota.metric is not Metric.TOKENS and quota not in counted:
-                self.counters.add(quota, 1, now)
+        if self._exact is not None:
+            for _ in range(TRIES):
+                short = self.counters.short(quotas, now)
+                if not short:
+                    break
+                await self._exact.claim(short, now)
+                # Others may have come meanwhile.
+                standings = self.counters.standings(quotas, now)
+                ratelimit.check(standings, now)
+        self.counters.enter(quotas, now)
         return Ticket(tuple(quotas), tuple(standings))
-
-    async def _claim(self, asked: Sequence[Quota], quotas: Sequence[Quota], now: float) -> None:
-        assert self._exact is not None  # noqa: S101  # the caller has looked
-        allowed = await self._exact.claim(asked, now)
-        # Others may have come meanwhile; what is claimed counts as used already.
-        rest = [quota for quota in quotas if quota not in asked] if allowed else quotas
-        try:
-            ratelimit.check(self.counters.standings(rest, now), now)
-        except HeadraceError:
-            if allowed:
-                for quota in asked:
-                    self.counters.add(quota, -1, now)
-            raise
 
     def dequeue(self, ticket: Ticket) -> None:
         """A worker has taken the request: it waits no more."""

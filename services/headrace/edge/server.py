@@ -63,7 +63,10 @@ async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
     keys = KeyRing(apikeys.load_secret(Path(options.secret_file)), options.keys)
     bus = Bus(log, name=f"edge-{edge}", inbox=subjects.edge_inbox(edge))
     dispatcher = Dispatcher(edge, bus, models=models, options=options, metrics=metrics, log=log)
-    gatehouse = Gatehouse(edge, keys, options, lambda: dispatcher.others, metrics=metrics, log=log)
+    gatehouse = Gatehouse(
+        edge, keys, options, lambda: max(dispatcher.others, options.processes - 1),
+        metrics=metrics, log=log,
+    )  # fmt: skip
     dispatcher.on_started = gatehouse.turnstile.started
     dispatcher.on_stopped = gatehouse.turnstile.stopped
     metrics.live.set_function(lambda: len(dispatcher.live))

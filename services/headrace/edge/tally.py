@@ -4,22 +4,29 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
-from headrace.edge.counters import Counters, name_of
+from headrace.edge.counters import Counters, Value, name_of
 from headrace.edge.metrics import EdgeMetrics
 from headrace.gateway import tally
 from headrace.gateway.database import Database, StoreError
 from headrace.gateway.quotas import Quota
+from headrace.gateway.tally import Claim, Granted
 
 T = TypeVar("T")
-Value = tuple[str, int, float, int]
-"""A counter's name, the beginning and the end of its window, and its value."""
 
 SYNC_SECONDS: Final = 1.0
 PRUNE_SECONDS: Final = 600.0
+MAX_TOGETHER: Final = 64
+"""Claims that go into one transaction."""
+
+
+class _Asked(NamedTuple):
+    quotas: Sequence[Quota]
+    now: float
+    answer: "asyncio.Future[bool]"
 
 
 class Tally:
@@ -41,34 +48,33 @@ class Tally:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="tally")
         self._turn = asyncio.Lock()
+        self._asked: list[_Asked] = []
         self._heard = False
         self._pruned = 0.0
 
     async def run(self) -> None:
         """Sync, for ever."""
         while True:
-            await self.sync()
             await asyncio.sleep(SYNC_SECONDS)
+            await self.sync()
 
-    async def sync(self) -> bool:
+    async def sync(self, *, last: bool = False) -> bool:
         """Tell the store what was counted here, and hear what was elsewhere."""
         counters, now = self._counters, time.time()
         counters.others = self._others()
         async with self._turn:
-            unsaid, here = counters.unsaid(), counters.here
+            news, here = counters.news(last=last), counters.here
             alone = not counters.others and self._heard
-            if alone and not unsaid and not here:
-                return True  # nobody has anything to say
+            if alone and not news:
+                counters.forget(now)
+                return True  # there is nobody to tell, or to hear
             prune = now - self._pruned > PRUNE_SECONDS
 
             def work(connection: Connection) -> tuple[list[Value], dict[str, int]]:
-                values = tally.add(connection, unsaid)
-                if not alone:
-                    tally.tell(connection, self._edge, here, now)
+                tally.add(connection, news)
+                tally.tell(connection, self._edge, {} if last else here, now)
                 if prune:
                     tally.prune(connection, now)
-                if alone:
-                    return [(*name, unsaid[name][0], value) for name, value in values.items()], {}
                 return tally.values(connection, now), tally.elsewhere(connection, self._edge, now)
 
             try:
@@ -76,37 +82,71 @@ class Tally:
             except StoreError:
                 self._metrics.tally_failures.inc()
                 return False
-            counters.said(unsaid, {})
-            counters.load(values)
+            counters.said(news, values)
             counters.hear(elsewhere)
-            counters.known(now)
+            counters.forget(now)
             self._heard = True
             self._pruned = now if prune else self._pruned
             return True
 
     async def claim(self, quotas: Sequence[Quota], now: float) -> bool:
-        """As `Exact` says. Where the store cannot be asked a process counts for itself."""
-        names = {name_of(quota, now): quota for quota in quotas}
-        standings = {one.quota: one for one in self._counters.standings(quotas, now)}
-        limits = {name: (standings[quota].ends, quota.value) for name, quota in names.items()}
+        """As `Exact` says. Claims that come at once go into one transaction.
+
+        Where the store cannot be asked a process counts for itself.
+        """
+        asked = _Asked(quotas, now, asyncio.get_running_loop().create_future())
+        self._asked.append(asked)
         async with self._turn:
-            unsaid = self._counters.unsaid(names)
-            try:
-                allowed, values = await self._do(
-                    lambda connection: tally.claim(connection, unsaid, limits)
-                )
-            except StoreError:
-                self._metrics.tally_failures.inc()
-                for quota in quotas:
-                    self._counters.add(quota, 1, now)
-                return True
-            self._counters.said(unsaid, values)
-            return allowed
+            if self._asked:
+                batch, self._asked = self._asked[:MAX_TOGETHER], self._asked[MAX_TOGETHER:]
+                await self._claim(batch)
+        if not asked.answer.done():  # there were too many before it
+            return await self._again(asked)
+        return asked.answer.result()
 
     async def close(self) -> None:
-        """Say what is left to say."""
-        await self.sync()
+        """Say what is left to say, and give all leases back."""
+        await self.sync(last=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _again(self, asked: _Asked) -> bool:
+        while not asked.answer.done():
+            async with self._turn:
+                if asked.answer.done():
+                    break
+                batch, self._asked = self._asked[:MAX_TOGETHER], self._asked[MAX_TOGETHER:]
+                await self._claim(batch)
+        return asked.answer.result()
+
+    async def _claim(self, batch: Sequence[_Asked]) -> None:
+        counters = self._counters
+        claims = []
+        said: set[tuple[str, int]] = set()
+        for asked in batch:
+            names = {name_of(quota, asked.now): quota for quota in asked.quotas}
+            ends = [each.ends for each in counters.standings(names.values(), asked.now)]
+            limits = {
+                name: (end, quota.value)
+                for (name, quota), end in zip(names.items(), ends, strict=True)
+            }
+            claims.append(Claim(counters.unsaid(set(names) - said), limits, counters.others + 1))
+            said |= set(names)
+        try:
+            granted = await self._do(lambda at: [tally.claim(at, claim) for claim in claims])
+        except StoreError:
+            self._metrics.tally_failures.inc()
+            granted = [Granted(dict.fromkeys(claim.limits, 1), {}) for claim in claims]
+            for claim in claims:
+                # To be told when the store is back: it has not counted these.
+                for asked_name in claim.limits:
+                    counters.owe(asked_name, 1)
+            claims = [Claim({}, claim.limits, 1) for claim in claims]
+        for asked, claim, got in zip(batch, claims, granted, strict=True):
+            values = [(*name, claim.limits[name][0], value) for name, value in got.values.items()]
+            counters.said(claim.unsaid, values)
+            counters.lease(got.leases)
+            if not asked.answer.done():
+                asked.answer.set_result(bool(got.leases))
 
     async def _do(self, work: Callable[[Connection], T]) -> T:
         def run() -> T:

@@ -6,6 +6,7 @@ Blocks; for threads. Names and windows are those of the edge's `Counters`.
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -15,6 +16,9 @@ Name = tuple[str, int]
 
 STALE_SECONDS: Final = 5.0
 """What an edge process had under way counts no more when it has been silent for so long."""
+
+PART: Final = 4
+"""Of what is left each process may claim a fourth of its share at once."""
 
 KEEP_SECONDS: Final = 3600.0
 """How long counters of windows that are over stay."""
@@ -37,19 +41,35 @@ def add(connection: Connection, amounts: Mapping[Name, tuple[float, int]]) -> di
     return found
 
 
-def claim(
-    connection: Connection,
-    unsaid: Mapping[Name, tuple[float, int]],
-    limits: Mapping[Name, tuple[float, int]],
-) -> tuple[bool, dict[Name, int]]:
-    """Add what was not said yet, and then one to each of `limits` (by name its window's end and how
-    high it may go), if all of them allow it. Whether they do, and the values.
-    """
-    none_yet = {name: (ends, 0) for name, (ends, _) in limits.items()}
-    values = add(connection, none_yet | dict(unsaid))
-    if any(values[name] >= limit for name, (_, limit) in limits.items()):
-        return False, values
-    return True, add(connection, {name: (ends, 1) for name, (ends, _) in limits.items()})
+class Claim(msgspec.Struct, frozen=True):
+    """One request's wish: of each of these counters one more, or nothing of any."""
+
+    unsaid: Mapping[Name, tuple[float, int]]
+    """What was counted before, and is to be added whatever comes of it."""
+    limits: Mapping[Name, tuple[float, int]]
+    """By counter its window's end, and how high it may go."""
+    processes: int
+    """Among how many what is left is shared."""
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """What came of a claim."""
+
+    leases: Mapping[Name, int]
+    """What was counted for the claimant: at least one of each, or nothing where one was refused."""
+    values: Mapping[Name, int]
+
+
+def claim(connection: Connection, asked: Claim) -> Granted:
+    """Count what was wished for, and a little ahead: a part of what is left."""
+    none_yet = {name: (ends, 0) for name, (ends, _) in asked.limits.items()}
+    values = add(connection, none_yet | dict(asked.unsaid))
+    left = {name: limit - values[name] for name, (_, limit) in asked.limits.items()}
+    if any(each <= 0 for each in left.values()):
+        return Granted({}, values)
+    leases = {name: max(1, each // (PART * asked.processes)) for name, each in left.items()}
+    more = {name: (asked.limits[name][0], lease) for name, lease in leases.items()}
+    return Granted(leases, values | add(connection, more))
 
 
 def values(connection: Connection, now: float) -> list[tuple[str, int, float, int]]:
