@@ -66,8 +66,12 @@ def import_all(site: Path, package: str, *others: str) -> subprocess.CompletedPr
         ("worker", "headrace.worker", []),
         ("scaler", "headrace.catalogue", []),
         ("scaler", "headrace.scaler", []),
-        ("cli", "headrace.cli", ["headrace.cli.demo", "headrace.cli.embedded_sshd"]),
-        ("demo", "headrace.cli", []),
+        (
+            "cli",
+            "headrace.cli",
+            ["headrace.cli.demo", "headrace.cli.embedded_sshd", "headrace.cli.gateway.plots"],
+        ),
+        ("demo", "headrace.cli", ["headrace.cli.gateway.plots"]),
     ],
 )
 def test_a_package_imports_with_its_extra_alone(

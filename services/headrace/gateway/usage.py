@@ -1,6 +1,8 @@
 """Accounts: one row per request, written in batches; summed up, pruned. Never any content."""
 
+import csv
 import datetime
+import io
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
@@ -17,6 +19,12 @@ DIMENSIONS: Final = {
     "cluster": "cluster", "endpoint": "endpoint", "outcome": "outcome", "user": "tenant",
 }  # fmt: skip
 """What accounts are told by: as people call it, and the column."""
+
+
+COLUMNS: Final = (
+    "requests", "users", "failed", "prompt_tokens", "completion_tokens", "gpu_seconds",
+    "mean_queue_seconds", "mean_total_seconds",
+)  # fmt: skip
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,3 +161,21 @@ def table_of(sums: Iterable[Sum]) -> list[dict[str, Any]]:
         by = values.pop("by")
         rows.append({**by, **values})
     return rows
+
+
+def csv_of(by: Collection[str], sums: Iterable[Sum]) -> str:
+    """Sums as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, (*by, *COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    for row in table_of(sums):
+        writer.writerow({name: _safe(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def _safe(value: Any) -> Any:
+    # A spreadsheet takes what begins like this for a formula; an organisation's name comes from
+    # outside.
+    if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
+        return f"'{value}"
+    return value
