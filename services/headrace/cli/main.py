@@ -7,7 +7,7 @@ from headrace.cli.doctor.command import doctor
 from headrace.cli.gateway.db import db
 from headrace.cli.gateway.keys import keys
 from headrace.cli.gateway.limits import limits
-from headrace.cli.gateway.people import groups, users
+from headrace.cli.gateway.people import audit, groups, users
 from headrace.cli.gateway.usage import usage
 from headrace.cli.init import init
 from headrace.cli.models import models
@@ -40,6 +40,7 @@ Who may use it, on the web machine:
   headrace keys     API keys; `users`, `groups`: who may use which model
   headrace limits   how much of it, by key, user, group and model
   headrace usage    what was asked for, and what it took
+  headrace audit    who changed what, and when
   headrace db       save, restore and update the store of these
 
 \b
@@ -60,5 +61,5 @@ main.add_command(init)
 main.add_command(demo)
 main.add_command(models)
 main.add_command(status)
-for command in (keys, users, groups, limits, usage, db, doctor, top, jobs, scale, drain):
+for command in (keys, users, groups, limits, usage, audit, db, doctor, top, jobs, scale, drain):
     main.add_command(command)

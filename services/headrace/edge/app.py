@@ -10,6 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from headrace.edge.admin import Admin, Backroom
+from headrace.edge.administration import ACTS
 from headrace.edge.dispatcher import Dispatcher
 from headrace.edge.errors import body_of, headers_of
 from headrace.edge.http import RequestIds
@@ -31,11 +33,15 @@ def build(
     dispatcher: Dispatcher,
     options: EdgeOptions,
     turnstile: Turnstile,
+    backroom: Backroom | None,
     metrics: EdgeMetrics,
     registry: Callable[[], CollectorRegistry],
     log: Logger,
 ) -> ASGIApp:
-    """The whole app. `registry` gives the registry to show at ``/metrics``."""
+    """The whole app. `registry` gives the registry to show at ``/metrics``.
+
+    Without a `backroom`, which needs a store, there is no administration.
+    """
     routes = [
         Route(
             row.path,
@@ -55,6 +61,10 @@ def build(
         Route("/readyz", Ready(dispatcher), methods=["GET"]),
         Route("/metrics", Metrics(registry), methods=["GET"]),
     ]
+    if backroom is not None:
+        routes += [
+            Route(path, Admin(backroom, acts), methods=list(acts)) for path, acts in ACTS.items()
+        ]
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _http_exception, Exception: _any_exception},

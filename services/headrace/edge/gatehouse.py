@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from headrace.edge.accounts import Accounts
+from headrace.edge.admin import Backroom
 from headrace.edge.counters import Counters
 from headrace.edge.follower import Follower
 from headrace.edge.keys import KeyRing
@@ -37,11 +38,15 @@ class Gatehouse:
             if options.counters.url
             else None
         )
+        self.backroom: Backroom | None = None
         self._follower: Follower | None = None
         self._tally: Tally | None = None
         self._accounts: Accounts | None = None
         if self.database is not None:
-            self._follower = Follower(self.database, keys, options.store, metrics=metrics, log=log)
+            self._follower = follower = Follower(
+                self.database, keys, options.store, metrics=metrics, log=log
+            )
+            self.backroom = Backroom(self.database, keys, follower)
             self._tally = Tally(edge, self.database, counters, others, metrics=metrics)
             self._accounts = Accounts(
                 self.database, keys, options.accounts, metrics=metrics, log=log
@@ -72,6 +77,8 @@ class Gatehouse:
             await self._tally.close()
         if self._follower is not None:
             self._follower.close()
+        if self.backroom is not None:
+            self.backroom.close()
         if self._valkey is not None:
             await self._valkey.close()
         if self.database is not None:

@@ -72,7 +72,8 @@ async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
     metrics.live.set_function(lambda: len(dispatcher.live))
     asgi = app.build(
         keys=keys, models=models, dispatcher=dispatcher, options=options,
-        turnstile=gatehouse.turnstile, metrics=metrics, registry=lambda: shown(registry), log=log,
+        turnstile=gatehouse.turnstile, backroom=gatehouse.backroom, metrics=metrics,
+        registry=lambda: shown(registry), log=log,
     )  # fmt: skip
     server = _Server(
         uvicorn.Config(

@@ -6,11 +6,10 @@ from typing import Any
 import click
 
 from headrace.cli.gateway import place
-from headrace.gateway import reading
+from headrace.gateway import reading, telling
 from headrace.gateway.desk import Refused, Why
 from headrace.gateway.keys import Minted
 from headrace.gateway.office import Office
-from headrace.gateway.records import Key
 from headrace.protocol.endpoints import Endpoint
 
 ENDPOINTS = tuple(endpoint.value for endpoint in Endpoint)
@@ -58,7 +57,7 @@ def list_(office: Office, as_json: bool, *, owner: str | None, every: bool) -> N
     now = time.time()
     with office.database.read() as connection:
         rows = [
-            told(key, now)
+            telling.key(key, now)
             for key in reading.keys(connection, owner=owner)
             if every or key.lives(now)
         ]
@@ -80,7 +79,7 @@ def revoke(office: Office, as_json: bool, *, id: str) -> None:
     """End a key, at once and for good. Requests under way are not cut off."""
     key = office.keys.revoke(id)
     if as_json:
-        place.show_json(told(key, time.time()))
+        place.show_json(telling.key(key, time.time()))
     else:
         click.echo(f"{key.id} of {key.owner} is revoked")
 
@@ -99,22 +98,9 @@ def rotate(office: Office, as_json: bool, *, id: str, overlap: float | None) -> 
     _show_minted(office.keys.rotate(id, overlap=overlap), as_json)
 
 
-def told(key: Key, now: float) -> dict[str, Any]:
-    """A key for people and programs: all but its digest."""
-    state = "revoked" if key.revoked is not None else "works" if key.lives(now) else "expired"
-    return {
-        "id": key.id, "owner": key.owner, "name": key.name, "state": state,
-        "groups": list(key.groups), "models": list(key.models),
-        "endpoints": [endpoint.value for endpoint in key.endpoints],
-        "created": key.created, "expires": key.expires, "revoked": key.revoked,
-        "last_used": key.last_used, "wait": key.wait, "keepalive": key.keepalive,
-        "admin": key.admin, "replaces": key.replaces,
-    }  # fmt: skip
-
-
 def _show_minted(minted: Minted, as_json: bool) -> None:
     if as_json:
-        place.show_json({**told(minted.record, time.time()), "key": minted.key})
+        place.show_json({**telling.key(minted.record, time.time()), "key": minted.key})
         return
     ends = place.when(minted.record.expires)
     click.echo(f"{minted.record.id} of {minted.record.owner}" + (f", until {ends}" * bool(ends)))

@@ -4,7 +4,7 @@ import click
 
 from headrace.cli.gateway import place
 from headrace.cli.gateway.keys import ENDPOINTS
-from headrace.gateway import reading
+from headrace.gateway import reading, telling
 from headrace.gateway.office import Office
 
 
@@ -140,3 +140,18 @@ def delete(office: Office, as_json: bool, *, name: str) -> None:
         place.show_json({"deleted": name})
     else:
         click.echo(f"{name} is gone")
+
+
+@click.command(short_help="Who changed what, and when.")
+@click.option("--last", default=50, show_default=True, type=click.IntRange(1, 10_000))
+@place.command
+def audit(office: Office, as_json: bool, *, last: int) -> None:
+    """Show the last lines of the audit log, the newest first."""
+    with office.database.read() as connection:
+        rows = telling.audit(connection, last)
+    if as_json:
+        place.show_json(rows)
+        return
+    for row in rows:
+        row["at"] = place.when(row["at"])
+    place.show_table(("at", "who", "via", "action", "target", "detail"), rows)
