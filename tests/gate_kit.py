@@ -74,7 +74,7 @@ class Site:
 
 
 def _lines(table: Mapping[str, Any]) -> list[str]:
-    return [f"{name} = {json.dumps(value)}" for name, value in table.items()]
+    return [f"{json.dumps(name)} = {json.dumps(value)}" for name, value in table.items()]
 
 
 StartGate = Callable[..., Edge]
@@ -101,8 +101,10 @@ def start_gate() -> Iterator[StartGate]:
     """Start an edge of a site."""
     with contextlib.ExitStack() as stack:
 
-        def start(site: Site, *, ready: bool = True, key: str = "", **options: Any) -> Edge:
-            port = free_port()
+        def start(
+            site: Site, *, ready: bool = True, key: str = "", port: int = 0, **options: Any
+        ) -> Edge:
+            port = port or free_port()
             config = site.config(port, **options)
             argv = [sys.executable, "-m", "headrace.edge.main", "--config", str(config)]
             with (config.parent / "edge.log").open("wb") as log:

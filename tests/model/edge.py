@@ -60,7 +60,7 @@ class Asked:
 class _Keys:
     snapshot = Snapshot(Records(0), b"")
 
-    def authenticate(self, headers: object) -> Principal:
+    async def admit(self, scope: object) -> Principal:
         return Principal("k", "t")
 
 

@@ -13,6 +13,7 @@ from headrace.edge.administration import Act, Ask, Text
 from headrace.edge.follower import Follower
 from headrace.edge.http import read_body, respond, respond_error, respond_json
 from headrace.edge.keys import KeyRing
+from headrace.gateway.claims import Identity
 from headrace.gateway.database import Database, StoreError
 from headrace.gateway.desk import Actor, Refused, Why
 from headrace.gateway.office import Office
@@ -56,6 +57,14 @@ class Backroom:
             raise HeadraceError(Code.UNPROCESSABLE, str(error)[:300]) from None
         await self._follower.look()
         return done
+
+    async def introduce(self, known: Identity) -> None:
+        """Make whom a trusted proxy names a user. Raises HeadraceError."""
+
+        def act(office: Office, _: Ask) -> object:
+            return office.people.sign_in(known.user, known.organisation, known.groups)
+
+        await self.act(act, self.office(Actor(known.user, "proxy")), Ask())
 
     def close(self) -> None:
         """Let go of the threads."""

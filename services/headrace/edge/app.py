@@ -8,8 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from headrace.edge.account import Account
 from headrace.edge.admin import Admin, Backroom
 from headrace.edge.administration import ACTS
 from headrace.edge.dispatcher import Dispatcher
@@ -34,6 +35,7 @@ def build(
     options: EdgeOptions,
     turnstile: Turnstile,
     backroom: Backroom | None,
+    account: Account | None,
     metrics: EdgeMetrics,
     registry: Callable[[], CollectorRegistry],
     log: Logger,
@@ -65,12 +67,27 @@ def build(
         routes += [
             Route(path, Admin(backroom, acts), methods=list(acts)) for path, acts in ACTS.items()
         ]
+    if account is not None:
+        routes += [
+            Route(path, Served(serve), methods=[method]) for path, method, serve in account.routes()
+        ]
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _http_exception, Exception: _any_exception},
     )
     app.router.redirect_slashes = False
     return RequestIds(app)
+
+
+class Served:
+    """An ASGI app out of a coroutine function: Starlette takes a bare function for another kind."""
+
+    def __init__(self, serve: ASGIApp) -> None:
+        self._serve = serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        await self._serve(scope, receive, send)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from headrace.edge.account import Account
 from headrace.edge.accounts import Accounts
 from headrace.edge.admin import Backroom
 from headrace.edge.counters import Counters
@@ -10,7 +11,9 @@ from headrace.edge.follower import Follower
 from headrace.edge.keys import KeyRing
 from headrace.edge.limiter import Limiter
 from headrace.edge.metrics import EdgeMetrics
+from headrace.edge.oidc import Provider
 from headrace.edge.options import EdgeOptions
+from headrace.edge.proxy import Proxy
 from headrace.edge.tally import Tally
 from headrace.edge.turnstile import Turnstile
 from headrace.edge.valkey import ValkeyCounters
@@ -31,6 +34,7 @@ class Gatehouse:
         metrics: EdgeMetrics,
         log: Logger,
     ) -> None:
+        self._keys = keys
         self.database = Database(options.store.url) if options.store.url else None
         counters = Counters()
         self._valkey = (
@@ -54,6 +58,17 @@ class Gatehouse:
         exact = None if self._valkey is not None else self._tally
         self._limiter = Limiter(counters, shared=self._valkey, exact=exact)
         self.turnstile = Turnstile(keys, self._limiter, self._accounts)
+
+    def account(self, options: EdgeOptions, log: Logger) -> Account | None:
+        """The key page, where people can come to it."""
+        if self.backroom is None or not (options.sign_in.issuer or options.proxy.addresses):
+            return None
+        sign_in, proxy = options.sign_in, Proxy(options.proxy, options.proxy.secret_file)
+        if options.proxy.addresses:
+            self._keys.proxy = proxy
+            self._keys.introduce = self.backroom.introduce
+        provider = Provider(sign_in, sign_in.client_secret_file) if sign_in.issuer else None
+        return Account(self.backroom, sign_in, provider, proxy, log)
 
     async def start(self) -> None:
         """Know the keys and the counters before the first request."""

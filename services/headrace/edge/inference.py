@@ -85,7 +85,7 @@ class Inference:
         admission: Admission | None = None
         tenant = ""
         try:
-            principal = self._keys.authenticate(scope["headers"])
+            principal = await self._keys.admit(scope)
             tenant = principal.tenant
             require_json(header(scope, b"content-type"))
             options = self._options

@@ -1,15 +1,19 @@
 """Who a request comes from: API keys, known only by their digests."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import msgspec
+from starlette.types import Scope
 
 from headrace.edge.options import KeyOptions
 from headrace.edge.patience import DEFAULT, Keepalive, Patience, parse
-from headrace.gateway import snapshot
+from headrace.edge.proxy import Proxy
+from headrace.gateway import pseudonyms, snapshot
+from headrace.gateway.claims import Identity, NotAdmitted
 from headrace.gateway.reading import Records
+from headrace.gateway.records import Key
 from headrace.gateway.snapshot import Grant, Snapshot
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime import apikeys
@@ -18,7 +22,14 @@ _BEARER: Final = b"bearer "
 MAX_HEADER: Final = 512
 """Our keys are far shorter: what is longer is not looked at."""
 
+MAX_INTRODUCED: Final = 10_000
+
 Headers = Iterable[tuple[bytes, bytes]]
+Introduce = Callable[[Identity], Awaitable[None]]
+
+
+async def _nobody(_: Identity) -> None:
+    raise HeadraceError(Code.UNAVAILABLE, "There is no store.")
 
 
 class Principal(msgspec.Struct, frozen=True):
@@ -54,11 +65,46 @@ class KeyRing:
         """When keys of the store were last used, since that was last written down."""
         self._clock = clock
         self._principals: dict[str, Principal] = {}
+        self._introduced: dict[Identity, Principal] = {}
+        self.proxy: Proxy | None = None
+        """Who is believed to know people, if anybody."""
+        self.introduce: Introduce = _nobody
+        """Makes whom the proxy names a user of the store, and brings the snapshot up to date."""
 
     def replace(self, new: Snapshot) -> None:
         """Go by another state of the store."""
         self.snapshot = new
         self._principals = {}
+        self._introduced = {}
+
+    async def admit(self, scope: Scope) -> Principal:
+        """Whose request it is: of a key's holder, or of whom a trusted proxy names.
+
+        Raises ``invalid_api_key``, ``permission_denied``, ``service_unavailable``.
+        """
+        headers = scope["headers"]
+        if self.proxy is not None and not any(name == b"authorization" for name, _ in headers):
+            try:
+                known = self.proxy.identity(scope)
+            except NotAdmitted as error:
+                raise HeadraceError(Code.PERMISSION_DENIED, str(error)) from None
+            if known is not None:
+                return await self._named(known)
+        return self.authenticate(headers)
+
+    async def _named(self, known: Identity) -> Principal:
+        principal = self._introduced.get(known)
+        if principal is None:
+            await self.introduce(known)
+            user = self.snapshot.user(known.user)
+            if user is None or user.disabled:
+                raise HeadraceError(Code.PERMISSION_DENIED, "This account cannot be used.")
+            tenant = pseudonyms.of_user(self.secret, user.name)
+            grant = self.snapshot.grant(Key(id=f"proxy.{tenant}", digest="", owner=user.name))
+            principal = Principal(grant.key.id, tenant, grant=grant)
+            if len(self._introduced) < MAX_INTRODUCED:
+                self._introduced[known] = principal
+        return principal
 
     def authenticate(self, headers: Headers) -> Principal:
         """Whose key the ``Authorization`` header holds. Raises ``invalid_api_key``.

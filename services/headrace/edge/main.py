@@ -49,7 +49,7 @@ def main() -> int:
 def load(path: Path) -> EdgeOptions:
     """The options at `path`, with the paths in them resolved. Raises ConfigError.
 
-    Where the store or the counters want a password it is in them then: they are never shown.
+    Secrets stand then in place of the names of their files: options are never shown.
     """
     options = config.load(path, EdgeOptions, os.environ, "edge")
     nkey_file = options.bus.nkey_file
@@ -61,6 +61,13 @@ def load(path: Path) -> EdgeOptions:
         file = config.resolve(path.parent, counters.password_file)
         password = config.read_secret(str(file))
         counters = msgspec.structs.replace(counters, password_file=password)
+    sign_in, proxy = options.sign_in, options.proxy
+    if sign_in.client_secret_file:
+        text = config.read_secret(str(config.resolve(path.parent, sign_in.client_secret_file)))
+        sign_in = msgspec.structs.replace(sign_in, client_secret_file=text)
+    if proxy.secret_file:
+        text = config.read_secret(str(config.resolve(path.parent, proxy.secret_file)))
+        proxy = msgspec.structs.replace(proxy, secret_file=text)
     secret = str(config.resolve(path.parent, options.secret_file))
     return msgspec.structs.replace(
         options,
@@ -68,6 +75,8 @@ def load(path: Path) -> EdgeOptions:
         secret_file=secret,
         store=resolved(options.store, path.parent),
         counters=counters,
+        sign_in=sign_in,
+        proxy=proxy,
     )
 
 

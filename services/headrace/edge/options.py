@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from headrace.edge.patience import DEFAULT, Keepalive, Patience, parse
+from headrace.edge.signin_options import ProxyOptions, SignInOptions
 from headrace.gateway.names import key_id
 from headrace.gateway.options import StoreOptions
 from headrace.protocol.control import WINDOW_BYTES
@@ -96,6 +97,8 @@ class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     store: StoreOptions = StoreOptions()
     counters: CounterOptions = CounterOptions()
     accounts: AccountOptions = AccountOptions()
+    sign_in: SignInOptions = SignInOptions()
+    proxy: ProxyOptions = ProxyOptions()
 
     max_body_bytes: int = 4 * 1024 * 1024
     body_seconds: float = 30.0
@@ -130,6 +133,8 @@ class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError(f"max_buffered_bytes must be at least {WINDOW_BYTES * 3 // 2}")
         if not 1 <= self.deadline_seconds <= DEDUPE_SECONDS:
             raise ValueError(f"deadline_seconds must be 1 to {DEDUPE_SECONDS:.0f}")
+        if (self.sign_in.issuer or self.proxy.addresses) and not self.store.url:
+            raise ValueError("sign_in and proxy need a store: [store] url")
         if not 1 <= self.processes <= 256:
             raise ValueError("processes must be 1 to 256")
         _once(model.name for model in self.models)

@@ -48,7 +48,7 @@ class _ModelPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
         try:
-            principal = self._keys.authenticate(scope["headers"])
+            principal = await self._keys.admit(scope)
             lane = lane_of(self._live.in_flight(principal.tenant))
             page = await self._page(scope, principal, lane)
         except HeadraceError as error:

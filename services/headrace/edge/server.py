@@ -72,7 +72,8 @@ async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
     metrics.live.set_function(lambda: len(dispatcher.live))
     asgi = app.build(
         keys=keys, models=models, dispatcher=dispatcher, options=options,
-        turnstile=gatehouse.turnstile, backroom=gatehouse.backroom, metrics=metrics,
+        turnstile=gatehouse.turnstile, backroom=gatehouse.backroom,
+        account=gatehouse.account(options, log), metrics=metrics,
         registry=lambda: shown(registry), log=log,
     )  # fmt: skip
     server = _Server(
