@@ -29,6 +29,7 @@ pytestmark = pytest.mark.anyio
 PEOPLE = {
     "ada-1": {"email": ADA, "email_verified": True, "org": "Uni Example",
               "groups": ["cn=chemistry,ou=x", "cn=unknown"]},
+    "stu-4": {"email": "stu@example.org", "email_verified": True, "groups": "cn=students,ou=x"},
     "bob-2": {"email": BOB, "email_verified": False},
     "eve-3": {"email": "eve<script>@example.org", "email_verified": True},
 }  # fmt: skip

@@ -53,6 +53,8 @@ class Desk:
         self.secret = secret
         self.actor = actor
         self.clock = clock
+        self.acted = False
+        """Whether anything was changed here."""
 
     @contextmanager
     def act(self, action: str, target: str, detail: object) -> Iterator[Connection]:
@@ -62,6 +64,7 @@ class Desk:
                 yield connection
                 self.note(connection, action, target, detail)
                 bump(connection)
+            self.acted = True
         except ValueError as error:  # msgspec's are of this kind too
             raise Refused(Why.INVALID, str(error)) from None
 

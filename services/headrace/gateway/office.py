@@ -29,3 +29,8 @@ class Office:
         self.groups = Groups(database, secret, actor, clock)
         self.keys = Keys(database, secret, actor, clock)
         self.limits = Limits(database, secret, actor, clock)
+
+    @property
+    def acted(self) -> bool:
+        """Whether anything was changed at these desks."""
+        return any(desk.acted for desk in (self.people, self.groups, self.keys, self.limits))

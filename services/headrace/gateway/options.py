@@ -20,7 +20,7 @@ class StoreOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     ``postgresql://user@host/database``; empty is no store: only the keys in this file count."""
     password_file: str = ""
     """For PostgreSQL: holds the password, and nobody but its owner may read it."""
-    poll_seconds: Annotated[float, Meta(gt=0, le=5)] = 1.0
+    poll_seconds: Annotated[float, Meta(gt=0, le=5)] = 0.5
     """How often an edge looks for changes: a revoked key is refused after this time at the most."""
     stale_seconds: Annotated[float, Meta(ge=5)] = 600.0
     """After so long without the store its keys are not believed any more; ``inf`` is never."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from headrace.cli.gateway import place
 from headrace.cli.main import main
 from headrace.runtime import apikeys
 
@@ -18,6 +19,7 @@ ADA = "ada@example.org"
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an edge.toml, and the working directory."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(place, "settle", False)
     apikeys.create_secret(tmp_path / "api.secret")
     (tmp_path / "edge.toml").write_text(
         'secret_file = "api.secret"\nport = 1\n[store]\nurl = "sqlite:///gateway.db"\n'

@@ -29,6 +29,10 @@ CANDIDATES: Final = ("edge.toml", "web/edge.toml", "site/web/edge.toml", "var/de
 
 PIPE_WIDTH: Final = 200
 
+SETTLE_SECONDS: Final = 0.2
+settle: bool = True
+"""Whether commands end only when edges must have seen what they did. Tests turn it off."""
+
 Command = Callable[..., Any]
 
 
@@ -59,7 +63,11 @@ def opened(found: Site) -> Iterator[Office]:
     database = Database(found.store.url)
     try:
         migrations.ready(database)
-        yield Office(database, found.secret, Actor(_account(), "cli"), static=found.static)
+        office = Office(database, found.secret, Actor(_account(), "cli"), static=found.static)
+        yield office
+        if office.acted:
+            # What the next command of a script does shall meet edges that know of this one.
+            time.sleep((found.store.poll_seconds + SETTLE_SECONDS) * settle)
     except (StoreError, Refused) as error:
         raise click.ClickException(str(error)) from error
     finally:
