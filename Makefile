@@ -89,6 +89,11 @@ bench-first-token: $(STAMP) ## the first-token time that the whole path adds, on
 bench-day: $(STAMP) ## days of load in virtual time: GPU-hours against waiting, policy by policy (ARGS=--quick)
 	@nice -n 10 $(BIN)/python -m loadtests.day $(ARGS)
 
+.PHONY: fuzz-auth
+fuzz-auth: $(STAMP) ## the keys' door with a million headers, and whether its time tells of a key
+	@$(BIN)/python -m loadtests.auth_fuzz $(ARGS)
+	@$(BIN)/python -m loadtests.auth_timing
+
 .PHONY: fmt
 fmt: $(STAMP) ## put the code into shape
 	$(BIN)/ruff check --fix-only --quiet .

@@ -14,6 +14,8 @@ pytest_plugins = [
     "tests.nats",
     "tests.ssh",
     "tests.edge_kit",
+    "tests.gateway_kit",
+    "tests.gate_kit",
     "tests.slurm_kit",
     "tests.worker_kit",
 ]

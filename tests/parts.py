@@ -119,6 +119,31 @@ def slurm() -> Path:
     return Path("/usr/sbin/slurmctld")
 
 
+def postgres() -> Path:
+    """The folder of PostgreSQL's programs, of the newest version that is here."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        raise Missing("there is no PostgreSQL: install postgresql")
+    return found[-1].parent
+
+
+def redis_server() -> Path:
+    """Valkey's server, or Redis's: they speak the same."""
+    for name in ("valkey-server", "redis-server"):
+        found = shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin")
+        if found is not None:
+            return Path(found)
+    raise Missing("there is no valkey-server and no redis-server: install redis-server")
+
+
+def browser() -> Path:
+    """Debian's Chromium; Playwright drives it."""
+    found = shutil.which("chromium")
+    if found is None:
+        raise Missing("there is no chromium: install chromium")
+    return Path(found)
+
+
 PARTS = {
     part.name: part
     for part in (
@@ -127,6 +152,9 @@ PARTS = {
         Part("vllm", vllm),
         Part("containers", container_engine),
         Part("slurm", slurm),
+        Part("postgres", postgres),
+        Part("redis", redis_server),
+        Part("browser", browser),
     )
 }
 

@@ -15,6 +15,9 @@ podman                podman netavark aardvark-dns iptables
 /usr/sbin/runc        runc
 /usr/sbin/slurmctld   slurm-wlm
 /usr/sbin/munged      munge
+/usr/bin/pg_ctlcluster postgresql
+redis-server          redis-server
+chromium              chromium
 '
 packages=()
 while read -r program names; do

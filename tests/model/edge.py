@@ -7,11 +7,16 @@ from typing import Any, cast
 
 import msgspec
 
+from headrace.edge.counters import Counters
 from headrace.edge.dispatcher import Dispatcher
 from headrace.edge.inference import ROWS, Inference
 from headrace.edge.keys import Principal
+from headrace.edge.limiter import Limiter
 from headrace.edge.models import Models
 from headrace.edge.options import EdgeOptions, ModelOptions
+from headrace.edge.turnstile import Turnstile
+from headrace.gateway.reading import Records
+from headrace.gateway.snapshot import Snapshot
 from headrace.protocol import subjects
 from headrace.protocol.names import ProcessId, RequestId
 from tests.model.check import Check
@@ -53,7 +58,9 @@ class Asked:
 
 
 class _Keys:
-    def authenticate(self, headers: object) -> Principal:
+    snapshot = Snapshot(Records(0), b"")
+
+    async def admit(self, scope: object) -> Principal:
         return Principal("k", "t")
 
 
@@ -93,6 +100,7 @@ class Edge:
     def _ask(self, asked: Asked) -> None:
         inference = Inference(
             ROWS[0], keys=cast("Any", _Keys()), models=self._models, dispatcher=self.dispatcher,
+            turnstile=Turnstile(cast("Any", _Keys()), Limiter(Counters())),
             options=msgspec.structs.replace(OPTIONS, deadline_seconds=asked.deadline),
             metrics=cast("Any", Nothing()), log=cast("Any", self._log),
         )  # fmt: skip

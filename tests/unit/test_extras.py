@@ -60,12 +60,18 @@ def import_all(site: Path, package: str, *others: str) -> subprocess.CompletedPr
         (None, "headrace.protocol", []),
         (None, "headrace.slurm", []),
         ("edge", "headrace.edge", []),
+        ("edge", "headrace.gateway", ["headrace.gateway.migrations.env"]),
+        ("cli", "headrace.gateway", ["headrace.gateway.migrations.env"]),
         ("bridge", "headrace.bridge", []),
         ("worker", "headrace.worker", []),
         ("scaler", "headrace.catalogue", []),
         ("scaler", "headrace.scaler", []),
-        ("cli", "headrace.cli", ["headrace.cli.demo", "headrace.cli.embedded_sshd"]),
-        ("demo", "headrace.cli", []),
+        (
+            "cli",
+            "headrace.cli",
+            ["headrace.cli.demo", "headrace.cli.embedded_sshd", "headrace.cli.gateway.plots"],
+        ),
+        ("demo", "headrace.cli", ["headrace.cli.gateway.plots"]),
     ],
 )
 def test_a_package_imports_with_its_extra_alone(

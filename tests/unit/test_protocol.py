@@ -42,8 +42,16 @@ EXAMPLES: dict[str, codec.Message] = {
     "accepted": frames.Accepted(1, 0, WORKER, "north", 512),
     "head": frames.Head(1, 1, 200, "text/event-stream"),
     "chunk": frames.Chunk(1, 2, b"data: {}\n\n", b"\x01\0\0\0"),
-    "end": frames.End(1, 3, frames.Usage(7, 30), frames.Timings(0.25, 1.5)),
-    "fail": frames.Fail(1, 3, Code.ENGINE_FAILED, "The engine died.", retryable=True),
+    "end": frames.End(1, 3, frames.Usage(7, 30), frames.Timings(0.25, 1.5, 0.75)),
+    "fail": frames.Fail(
+        1,
+        3,
+        Code.ENGINE_FAILED,
+        "The engine died.",
+        retryable=True,
+        usage=frames.Usage(7, 4),
+        timings=frames.Timings(0.25, 1.0, 0.5),
+    ),
     "cancel": Cancel(ID, 2),
     "credit": Credit(ID, 1, 2097152),
     "gone": Gone(EDGE),
@@ -89,6 +97,34 @@ def test_bytes_on_the_wire_stay_as_they_are(name: str) -> None:
     golden = bytes.fromhex(json.loads(VECTORS.read_text())[name])
     assert codec.encode(EXAMPLES[name]) == golden
     assert decode(name, golden) == EXAMPLES[name]
+
+
+OLDER: dict[str, codec.Message] = {
+    "95a165010392071e92cb3fd0000000000000cb3ff8000000000000": frames.End(
+        1, 3, frames.Usage(7, 30), frames.Timings(0.25, 1.5)
+    ),
+    "96a1660103ad656e67696e655f6661696c6564b054686520656e67696e6520646965642ec3": frames.Fail(
+        1, 3, Code.ENGINE_FAILED, "The engine died.", retryable=True
+    ),
+}
+
+
+@pytest.mark.parametrize("sent", OLDER)
+def test_what_an_older_worker_sends_is_understood(sent: str) -> None:
+    assert codec.decode_frame(bytes.fromhex(sent)) == OLDER[sent]
+
+
+def test_what_a_newer_worker_sends_more_is_not_minded() -> None:
+    """As edges of before `Fail.usage` read it, they who know less."""
+
+    class Fail(msgspec.Struct, array_like=True, tag="f"):
+        attempt: int
+        seq: int
+        code: Code
+        message: str
+        retryable: bool
+
+    assert msgspec.msgpack.decode(codec.encode(EXAMPLES["fail"]), type=Fail).seq == 3
 
 
 @given(

@@ -25,6 +25,10 @@ class Code(StrEnum):
     REQUEST_TOO_LARGE = "request_too_large"
     HEADERS_TOO_LARGE = "headers_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    PERMISSION_DENIED = "permission_denied"
+    NOT_FOUND = "not_found"
+    RATE_LIMIT_EXCEEDED = "rate_limit_exceeded"
+    INSUFFICIENT_QUOTA = "insufficient_quota"
     QUEUE_FULL = "queue_full"
     OVERLOADED = "overloaded"
     MODEL_NOT_READY = "model_not_ready"
@@ -70,6 +74,11 @@ KINDS: Final[dict[Code, Kind]] = {
     Code.REQUEST_TOO_LARGE: Kind(413, _CLIENT, False),
     Code.HEADERS_TOO_LARGE: Kind(431, _CLIENT, False),
     Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, _CLIENT, False),
+    Code.PERMISSION_DENIED: Kind(403, "permission_error", False),
+    Code.NOT_FOUND: Kind(404, _CLIENT, False),
+    Code.RATE_LIMIT_EXCEEDED: Kind(429, "rate_limit_error", True),
+    # A budget of a day or a month: waiting a little does not help.
+    Code.INSUFFICIENT_QUOTA: Kind(429, "insufficient_quota", False),
     Code.QUEUE_FULL: Kind(429, "rate_limit_error", True),
     Code.OVERLOADED: Kind(503, _SERVER, True),
     Code.MODEL_NOT_READY: Kind(503, _SERVER, True),
@@ -118,6 +127,8 @@ class HeadraceError(Exception):
         self.retryable = KINDS[code].retryable if retryable is None else retryable
         self.retry_after = retry_after
         """Seconds after which to try again, or None where it makes no sense to say."""
+        self.headers: list[tuple[bytes, bytes]] = []
+        """More headers for the answer."""
 
     @property
     def status(self) -> int:

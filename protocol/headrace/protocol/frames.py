@@ -53,10 +53,14 @@ class Usage(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Timings(msgspec.Struct, array_like=True, frozen=True):
-    """Seconds since the worker took the request: until the engine's first byte, and in total."""
+    """Seconds since the worker took the request: until the engine's first byte, and in total.
+
+    `gpu` is the request's share of the time of the worker's GPUs, in seconds of one GPU.
+    """
 
     first_byte: float = 0.0
     total: float = 0.0
+    gpu: float = 0.0
 
 
 class End(msgspec.Struct, array_like=True, frozen=True, tag="e"):
@@ -69,13 +73,18 @@ class End(msgspec.Struct, array_like=True, frozen=True, tag="e"):
 
 
 class Fail(msgspec.Struct, array_like=True, frozen=True, tag="f"):
-    """The attempt has failed. The `message` reaches the client."""
+    """The attempt has failed, or was cancelled. The `message` reaches the client.
+
+    `usage` is what the engine had counted until then, as far as it tells.
+    """
 
     attempt: int
     seq: int
     code: Code
     message: str
     retryable: bool
+    usage: Usage = Usage()
+    timings: Timings = Timings()
 
 
 Frame = Accepted | Head | Chunk | End | Fail

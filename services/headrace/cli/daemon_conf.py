@@ -23,7 +23,8 @@ def edge(site: Site, keys: Sequence[ApiKey]) -> str:
     """``edge.toml``."""
     return toml.document(
         "The edge: the API on the web machine. Start it with: headrace-edge --config edge.toml\n"
-        "A key is stored as its digest alone; the key itself was printed once.",
+        "The keys here are the site's own, which no group binds; people's keys are in the store:\n"
+        "`headrace keys` makes them. Of a key there is its digest alone: it was printed once.",
         toml.table(
             "",
             {
@@ -38,6 +39,7 @@ def edge(site: Site, keys: Sequence[ApiKey]) -> str:
             {"url": f"nats://127.0.0.1:{site.hub_port}", "nkey_file": "keys/edge.nk"},
         ),
         toml.table("[queue]", {"max_bytes": site.queue_bytes}),
+        toml.table("[store]", {"url": site.store}),
         *(
             toml.table("[[models]]", {"name": model.name, "slug": model.queue})
             for model in site.models

@@ -4,6 +4,11 @@ import click
 
 from headrace.cli.demo.command import demo
 from headrace.cli.doctor.command import doctor
+from headrace.cli.gateway.db import db
+from headrace.cli.gateway.keys import keys
+from headrace.cli.gateway.limits import limits
+from headrace.cli.gateway.people import audit, groups, users
+from headrace.cli.gateway.usage import usage
 from headrace.cli.init import init
 from headrace.cli.models import models
 from headrace.cli.operate.scale import drain, scale
@@ -31,6 +36,14 @@ Where to begin:
   headrace status   ask a running service how it is
 
 \b
+Who may use it, on the web machine:
+  headrace keys     API keys; `users`, `groups`: who may use which model
+  headrace limits   how much of it, by key, user, group and model
+  headrace usage    what was asked for, and what it took
+  headrace audit    who changed what, and when
+  headrace db       save, restore and update the store of these
+
+\b
 For who runs it, beside the scaler:
   headrace doctor   check every hop, and say what to do
   headrace top      watch models and their jobs; `jobs` lists them
@@ -48,5 +61,5 @@ main.add_command(init)
 main.add_command(demo)
 main.add_command(models)
 main.add_command(status)
-for command in (doctor, top, jobs, scale, drain):
+for command in (keys, users, groups, limits, usage, audit, db, doctor, top, jobs, scale, drain):
     main.add_command(command)

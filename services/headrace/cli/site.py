@@ -86,6 +86,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     hub_port: int = 4222
     hub_monitor_port: int = 8222
     bridge_metrics_port: int = 9102
+    store: str = "sqlite:///gateway.db"
+    """Where people, keys, groups, limits and accounts are kept."""
     queue_bytes: int = 1 << 30
     """The bound of all waiting requests together; the hub keeps them in memory."""
     run_dir: str = "run"

@@ -191,6 +191,7 @@ class Answer:
             return Step.WAKE
         if isinstance(frame, Fail):
             if not frame.retryable and frame.code is not Code.CANCELLED:
+                self.usage, self.timings = frame.usage, frame.timings
                 self.fail(frame.code, frame.message)
                 return Step.WAKE
             self.lose(frame.code)

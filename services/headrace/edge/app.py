@@ -8,8 +8,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from headrace.edge.account import Account
+from headrace.edge.admin import Admin, Backroom
+from headrace.edge.administration import ACTS
 from headrace.edge.dispatcher import Dispatcher
 from headrace.edge.errors import body_of, headers_of
 from headrace.edge.http import OUR_FAULT, FrontDoor
@@ -19,6 +22,7 @@ from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.models import Models
 from headrace.edge.options import EdgeOptions
 from headrace.edge.pages import Health, Metrics, ModelList, OneModel, OneQueue, Ready
+from headrace.edge.turnstile import Turnstile
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.logging import Logger
 
@@ -29,15 +33,21 @@ def build(
     models: Models,
     dispatcher: Dispatcher,
     options: EdgeOptions,
+    turnstile: Turnstile,
+    backroom: Backroom | None,
+    account: Account | None,
     metrics: EdgeMetrics,
     registry: Callable[[], CollectorRegistry],
     log: Logger,
 ) -> ASGIApp:
-    """The whole app. `registry` gives the registry to show at ``/metrics``."""
+    """The whole app. `registry` gives the registry to show at ``/metrics``.
+
+    Without a `backroom`, which needs a store, there is no administration.
+    """
     hot = {
         row.path: Inference(
             row, keys=keys, models=models, dispatcher=dispatcher, options=options,
-            metrics=metrics, log=log,
+            turnstile=turnstile, metrics=metrics, log=log,
         )
         for row in ROWS
     }  # fmt: skip
@@ -50,12 +60,31 @@ def build(
         Route("/readyz", Ready(dispatcher), methods=["GET"]),
         Route("/metrics", Metrics(registry), methods=["GET"]),
     ]
+    if backroom is not None:
+        routes += [
+            Route(path, Admin(backroom, acts), methods=list(acts)) for path, acts in ACTS.items()
+        ]
+    if account is not None:
+        routes += [
+            Route(path, Served(serve), methods=[method]) for path, method, serve in account.routes()
+        ]
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _http_exception, Exception: _any_exception},
     )
     app.router.redirect_slashes = False
     return FrontDoor(app, hot)
+
+
+class Served:
+    """An ASGI app out of a coroutine function: Starlette takes a bare function for another kind."""
+
+    def __init__(self, serve: ASGIApp) -> None:
+        self._serve = serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve."""
+        await self._serve(scope, receive, send)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

@@ -37,6 +37,11 @@ class Company:
         self._time = asyncio.get_running_loop().time
         self._peers = Peers(edge, self._time())
 
+    @property
+    def others(self) -> int:
+        """How many other edge processes there are."""
+        return self._peers.count
+
     async def run(self) -> None:
         """Keep company until cancelled."""
         await self._bus.subscribe(subjects.EDGES, self._on_edge)

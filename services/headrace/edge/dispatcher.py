@@ -6,6 +6,7 @@ One subscription carries the frames of all requests; one sweep does all that dep
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 from headrace.edge import patience
@@ -71,6 +72,10 @@ class Dispatcher:
         self._log = log
         self.queues = Queues(self._jetstream, self.live)
         self._announcements = Announcements(models, self._jetstream, metrics=metrics, log=log)
+        self.on_started: Callable[[LiveRequest], None] = _nothing
+        """Called when a worker takes a request."""
+        self.on_stopped: Callable[[str, Frame], None] = _nothing
+        """Called with frames of requests that are over here."""
         self._setup = asyncio.Event()
         self._cancels = Cancels()
         self._background = Background()
@@ -127,6 +132,11 @@ class Dispatcher:
         limit = request.answer.credit
         if limit - request.credit >= WINDOW_BYTES // 2:
             self._orders.credit(request, limit)
+
+    @property
+    def others(self) -> int:
+        """How many other edge processes there are."""
+        return self._company.others
 
     def fail_all(self, code: Code, message: str) -> None:
         """End every live request with an error."""
@@ -248,6 +258,7 @@ class Dispatcher:
         request.credit = WINDOW_BYTES
         if not request.started:
             request.started = request.heard
+            self.on_started(request)
         answer = request.answer
         self._log.info(
             "accepted", request=request.id, worker=answer.worker, cluster=answer.cluster,
@@ -267,6 +278,7 @@ class Dispatcher:
         if not names.is_request_id(id):
             self._metrics.bad_messages.inc()
             return
+        self.on_stopped(id, frame)
         told = self._cancels.on_frame(id, frame, self._time())
         if told is not None:
             self._orders.say(told)
@@ -362,3 +374,7 @@ class Dispatcher:
             patience.sentence(code, request.model, standing, request.patience),
             retry_after=patience.retry_after(standing.wait(request.position or 1)),
         )
+
+
+def _nothing(*_: object) -> None:
+    """Nobody wants to know."""

@@ -54,7 +54,7 @@ def event_of(body: bytes) -> bytes:
 
 def headers_of(error: HeadraceError) -> list[tuple[bytes, bytes]]:
     """The headers that tell clients whether and when to try again."""
-    headers = [(b"content-type", b"application/json")]
+    headers = [(b"content-type", b"application/json"), *error.headers]
     if error.retry_after is not None:
         # openai's client ignores a wait of over 120 s and would try again at once.
         headers.append((b"retry-after", b"%d" % min(error.retry_after, 120)))

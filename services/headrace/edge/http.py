@@ -37,9 +37,12 @@ async def respond(send: Send, status: int, body: bytes, headers: Headers) -> Non
     await send({"type": "http.response.body", "body": body})
 
 
-async def respond_json(send: Send, status: int, content: object) -> None:
-    """Send `content` as JSON."""
-    await respond(send, status, _json.encode(content), [(b"content-type", b"application/json")])
+async def respond_json(
+    send: Send, status: int, content: object, headers: Headers | None = None
+) -> None:
+    """Send `content` as JSON, with more `headers`."""
+    told = [(b"content-type", b"application/json"), *(headers or [])]
+    await respond(send, status, _json.encode(content), told)
 
 
 async def respond_error(send: Send, error: HeadraceError, headers: Headers | None = None) -> None:

@@ -12,6 +12,7 @@ from headrace.edge import errors, patience
 from headrace.edge.admission import Asked, admit, lane_of, require_json
 from headrace.edge.answer import Answer, Phase
 from headrace.edge.dispatcher import Dispatcher
+from headrace.edge.entry import Admission
 from headrace.edge.http import (
     CONNECTION,
     Headers,
@@ -24,8 +25,9 @@ from headrace.edge.http import (
 from headrace.edge.keys import KeyRing, Principal
 from headrace.edge.live import LiveRequest
 from headrace.edge.metrics import EdgeMetrics
-from headrace.edge.models import Model, Models
+from headrace.edge.models import Model, Models, not_found
 from headrace.edge.options import EdgeOptions
+from headrace.edge.turnstile import Turnstile, check
 from headrace.edge.wording import headers, keepalive, next_position
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
@@ -71,10 +73,12 @@ class Inference:
         models: Models,
         dispatcher: Dispatcher,
         options: EdgeOptions,
+        turnstile: Turnstile,
         metrics: EdgeMetrics,
         log: Logger,
     ) -> None:
         self._row = row
+        self._turnstile = turnstile
         self._keys = keys
         self._models = models
         self._dispatcher = dispatcher
@@ -86,17 +90,22 @@ class Inference:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         model: Model | None = None
+        admission: Admission | None = None
         tenant = ""
         try:
-            principal = self._keys.authenticate(scope["headers"])
+            principal = await self._keys.admit(scope)
             tenant = principal.tenant
             require_json(header(scope, b"content-type"))
             options = self._options
             body = await read_body(scope, receive, options.max_body_bytes, options.body_seconds)
             asked = admit(self._row.endpoint, body)
-            model = self._models.find_for(asked.model, self._row.endpoint, self._time())
-            request = self._admit(scope, principal, asked, model, body)
+            model = self._find(asked.model, principal)
+            admission = await self._turnstile.enter(
+                request_id(scope), principal, model.access, self._row.endpoint
+            )
+            request = self._admit(scope, principal, asked, model, body=body, admission=admission)
         except HeadraceError as error:
+            self._turnstile.turned_away(admission)
             self._metrics.refused.labels(error.code).inc()
             lane = lane_of(self._dispatcher.live.in_flight(tenant))
             await respond_error(send, error, self._told(error, model, lane))
@@ -117,8 +126,23 @@ class Inference:
         finally:
             connection.on_left = None
 
+    def _find(self, name: str, principal: Principal) -> Model:
+        """The model, if the client may use it: for others it is not there."""
+        endpoint = self._row.endpoint
+        model = self._models.find(name, self._time())
+        if not check(principal, model.access, endpoint):
+            raise not_found(name)
+        return self._models.serving(model, endpoint)
+
     def _admit(
-        self, scope: Scope, principal: Principal, asked: Asked, model: Model, body: bytes
+        self,
+        scope: Scope,
+        principal: Principal,
+        asked: Asked,
+        model: Model,
+        *,
+        body: bytes,
+        admission: Admission | None,
     ) -> LiveRequest:
         if not self._dispatcher.ready:
             raise HeadraceError(
@@ -142,6 +166,7 @@ class Inference:
             max_buffered=options.max_buffered_bytes if asked.stream else options.max_answer_bytes,
             patience=patience.asked(header(scope, WAIT_HEADER), principal.patience),
             keepalive=principal.keepalive,
+            admission=admission,
         )
         live.add(request)
         return request
@@ -203,12 +228,14 @@ class Inference:
         if request.left:
             return CLIENT_LEFT
         if answer.error is not None:
-            await respond_error(send, answer.error, self._told(answer.error, model, request.lane))
+            told = self._told(answer.error, model, request.lane) + limits_of(request)
+            await respond_error(send, answer.error, told)
             return answer.error.status
         status = answer.status
         if status >= 400:
             status, body = errors.engine_error(status, body)
-        await respond(send, status, body, [(b"content-type", b"application/json")])
+        told = [(b"content-type", b"application/json"), *limits_of(request)]
+        await respond(send, status, body, told)
         return status
 
     async def _stream(self, request: LiveRequest, model: Model, send: Send) -> int:
@@ -220,7 +247,7 @@ class Inference:
             await request.changed()
         if request.held and (request.left or answer.error is not None or answer.status >= 400):
             return await self._whole(request, model, send)
-        told = _STREAM_HEADERS
+        told = _STREAM_HEADERS + limits_of(request)
         if not request.held and answer.phase is Phase.QUEUED:
             told = told + headers(model.standing(self._time()), request.position)
         await send({"type": "http.response.start", "status": 200, "headers": told})
@@ -262,6 +289,7 @@ class Inference:
         if outcome == "ok" and answer.status >= 400:
             outcome = "engine_refused"
         self._metrics.ended(request, outcome, now)
+        self._turnstile.leave(request, status, outcome, now)
         self._log.info(
             "finished",
             request=request.id,
@@ -280,6 +308,11 @@ class Inference:
             prompt_tokens=answer.usage.prompt_tokens,
             completion_tokens=answer.usage.completion_tokens,
         )
+
+
+def limits_of(request: LiveRequest) -> Headers:
+    """What a client is told of its limits."""
+    return request.admission.headers if request.admission is not None else []
 
 
 def _last_event(answer: Answer) -> bytes:

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 from headrace.edge.answer import Answer, Phase
+from headrace.edge.entry import Admission
 from headrace.edge.patience import DEFAULT, Keepalive, Patience
 from headrace.edge.transcript import Transcript
 from headrace.protocol.control import WINDOW_BYTES
@@ -19,6 +20,7 @@ class LiveRequest:
 
     __slots__ = (
         "_waiter",
+        "admission",
         "answer",
         "arrived",
         "body",
@@ -71,6 +73,7 @@ class LiveRequest:
         max_buffered: int,
         patience: Patience = DEFAULT,
         keepalive: Keepalive = Keepalive.COMMENT,
+        admission: Admission | None = None,
     ) -> None:
         self.id = id
         self.endpoint = endpoint
@@ -86,6 +89,7 @@ class LiveRequest:
         """The deadline in Unix seconds, for the worker's clock."""
         self.patience = patience
         self.keepalive = keepalive
+        self.admission = admission
         self.answer = Answer(max_buffered, Transcript() if stream else None)
         self.heard = now
         """When its worker was last known to be at it."""

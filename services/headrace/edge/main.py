@@ -9,6 +9,7 @@ import msgspec
 
 from headrace.edge.options import EdgeOptions
 from headrace.edge.processes import supervise
+from headrace.gateway.options import resolved
 from headrace.runtime import config, lifecycle, logging
 
 DESCRIPTION = """\
@@ -46,14 +47,37 @@ def main() -> int:
 
 
 def load(path: Path) -> EdgeOptions:
-    """The options at `path`, with the paths in them resolved. Raises ConfigError."""
+    """The options at `path`, with the paths in them resolved. Raises ConfigError.
+
+    Secrets stand then in place of the names of their files: options are never shown.
+    """
     options = config.load(path, EdgeOptions, os.environ, "edge")
     nkey_file = options.bus.nkey_file
     bus = msgspec.structs.replace(
         options.bus, nkey_file=str(config.resolve(path.parent, nkey_file)) if nkey_file else ""
     )
+    counters = options.counters
+    if counters.password_file:
+        file = config.resolve(path.parent, counters.password_file)
+        password = config.read_secret(str(file))
+        counters = msgspec.structs.replace(counters, password_file=password)
+    sign_in, proxy = options.sign_in, options.proxy
+    if sign_in.client_secret_file:
+        text = config.read_secret(str(config.resolve(path.parent, sign_in.client_secret_file)))
+        sign_in = msgspec.structs.replace(sign_in, client_secret_file=text)
+    if proxy.secret_file:
+        text = config.read_secret(str(config.resolve(path.parent, proxy.secret_file)))
+        proxy = msgspec.structs.replace(proxy, secret_file=text)
     secret = str(config.resolve(path.parent, options.secret_file))
-    return msgspec.structs.replace(options, bus=bus, secret_file=secret)
+    return msgspec.structs.replace(
+        options,
+        bus=bus,
+        secret_file=secret,
+        store=resolved(options.store, path.parent),
+        counters=counters,
+        sign_in=sign_in,
+        proxy=proxy,
+    )
 
 
 if __name__ == "__main__":

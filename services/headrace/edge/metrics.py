@@ -59,6 +59,36 @@ class EdgeMetrics:
             "headrace_edge_bad_messages", "Messages that could not be read.", registry=registry
         )
 
+        self._of_the_gateway(registry)
+
+    def _of_the_gateway(self, registry: CollectorRegistry) -> None:
+        self.store_age = Gauge(
+            "headrace_edge_store_age_seconds",
+            "Since the store last told of changes; -1 where it never has.",
+            registry=registry, multiprocess_mode="max",
+        )  # fmt: skip
+        self.store_revision = Gauge(
+            "headrace_edge_store_revision", "The number of the last change that is known here.",
+            registry=registry, multiprocess_mode="min",
+        )  # fmt: skip
+        self.usage_waiting = Gauge(
+            "headrace_edge_usage_rows_waiting", "Rows of accounts that are not written yet.",
+            registry=registry, multiprocess_mode="livesum",
+        )  # fmt: skip
+        self.usage_lost = Counter(
+            "headrace_edge_usage_rows_lost", "Rows of accounts that there was no room for.",
+            registry=registry,
+        )  # fmt: skip
+        self.usage_failures = Counter(
+            "headrace_edge_usage_write_failures", "Batches of accounts that could not be written.",
+            registry=registry,
+        )  # fmt: skip
+        self.tally_failures = Counter(
+            "headrace_edge_tally_failures",
+            "Times that counters could not be told to, or asked of, what all processes share.",
+            registry=registry,
+        )  # fmt: skip
+
     def ended(self, request: LiveRequest, outcome: str, now: float) -> None:
         """Count a request that was queued and is over."""
         model = request.model

@@ -6,6 +6,7 @@ from typing import Final
 
 from headrace.edge.options import ModelOptions
 from headrace.edge.standing import Standing, standing
+from headrace.gateway import access
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import Slug
@@ -34,8 +35,10 @@ MAX_CLUSTERS: Final = 64
 class Model:
     """One model, its workers' last heartbeats and its clusters' last plans."""
 
-    def __init__(self, slug: Slug, facts: Facts, *, fixed: bool) -> None:
+    def __init__(self, slug: Slug, facts: Facts, *, fixed: bool, external: bool = False) -> None:
         self.slug = slug
+        self.external = external
+        """Whether its prompts leave the site."""
         self.facts = facts
         self.fixed = fixed
         """Whether it is in edge.toml, and stays whatever clusters say."""
@@ -53,6 +56,11 @@ class Model:
     def endpoints(self) -> tuple[Endpoint, ...]:
         """What it may be asked for."""
         return self.facts.endpoints
+
+    @property
+    def access(self) -> access.Model:
+        """What counts of it for who may use it."""
+        return access.Model(self.facts.name, self.slug, self.external)
 
     @property
     def removed(self) -> bool:
@@ -107,6 +115,15 @@ class Model:
         return standing(beats, fresh, silent=bool(ages) and not fresh)
 
 
+def not_found(name: str) -> HeadraceError:
+    """What is said of a model that is not there, and of one that the client may not use."""
+    return HeadraceError(
+        Code.MODEL_NOT_FOUND,
+        f"The model `{name[:200]}` does not exist or you do not have access to it.",
+        param="model",
+    )
+
+
 def _together(facts: Iterable[Facts]) -> Facts:
     """What several clusters say of one model: the first one's words, the endpoints of all."""
     first, *others = facts
@@ -131,7 +148,7 @@ class Models:
         """The slug of the last announcement that was not taken in, for the log."""
         for each in options:
             facts = Facts(each.name, tuple(dict.fromkeys(each.endpoints)))
-            self._slugs[each.queue] = Model(each.queue, facts, fixed=True)
+            self._slugs[each.queue] = Model(each.queue, facts, fixed=True, external=each.external)
         self._rename()
 
     def all(self) -> list[Model]:
@@ -159,16 +176,16 @@ class Models:
                 retry_after=math.ceil(seconds),
             )
         if model is None:
-            raise HeadraceError(
-                Code.MODEL_NOT_FOUND,
-                f"The model `{name[:200]}` does not exist or you do not have access to it.",
-                param="model",
-            )
+            raise not_found(name)
         return model
 
     def find_for(self, name: str, endpoint: Endpoint, now: float) -> Model:
         """The model that a client names for `endpoint`; also raises ``endpoint_not_served``."""
-        model = self.find(name, now)
+        return self.serving(self.find(name, now), endpoint)
+
+    @staticmethod
+    def serving(model: Model, endpoint: Endpoint) -> Model:
+        """The same model, if it serves `endpoint`. Raises ``endpoint_not_served``."""
         if endpoint not in model.endpoints:
             raise HeadraceError(
                 Code.ENDPOINT_NOT_SERVED,

@@ -8,6 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from headrace.edge.patience import DEFAULT, Keepalive, Patience, parse
+from headrace.edge.signin_options import ProxyOptions, SignInOptions
+from headrace.gateway.names import key_id
+from headrace.gateway.options import StoreOptions
 from headrace.protocol.control import WINDOW_BYTES
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.names import Slug, model_name, slug, slug_of
@@ -22,6 +25,9 @@ class ModelOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     name: str
     slug: str = ""
     endpoints: tuple[Endpoint, ...] = (Endpoint.CHAT, Endpoint.COMPLETIONS)
+    external: bool = False
+    """Whether its prompts leave the site, for a commercial API: then only groups that name it may
+    use it, for ``*`` does not mean it."""
 
     def __post_init__(self) -> None:
         model_name(self.name)
@@ -46,12 +52,33 @@ class KeyOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """What its streams are sent while they wait: ``comment``, ``chunk`` or ``off``."""
 
     def __post_init__(self) -> None:
+        key_id(self.id)
         _ = self.patience
 
     @property
     def patience(self) -> Patience:
         """What `wait` says."""
         return DEFAULT if self.wait is None else parse(str(self.wait))
+
+
+class CounterOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """``[counters]``: where what counts against limits is counted, for several edge processes."""
+
+    url: str = ""
+    """``valkey://HOST:PORT/0``, or ``redis://``: exact. Empty: each process counts for itself, and
+    tells the others through the store once a second (docs/guides/gateway.md says how exact)."""
+    password_file: str = ""
+    timeout_seconds: Annotated[float, Meta(gt=0, le=5)] = 0.25
+    """After so long without an answer a process counts by itself for a while."""
+
+
+class AccountOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """``[accounts]``: one row per request, without its content, under a pseudonym."""
+
+    keep_days: Annotated[int, Meta(ge=1, le=36500)] = 400
+    """Older rows are removed."""
+    max_waiting: Annotated[int, Meta(ge=100)] = 50_000
+    """Rows that wait for a store that is slow or away; beyond that they are lost, and counted."""
 
 
 class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -66,6 +93,12 @@ class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     queue: QueueLimits = QueueLimits()
     models: tuple[ModelOptions, ...] = ()
     keys: tuple[KeyOptions, ...] = ()
+    """Keys of the site's own, which no group binds; people's keys are in the store."""
+    store: StoreOptions = StoreOptions()
+    counters: CounterOptions = CounterOptions()
+    accounts: AccountOptions = AccountOptions()
+    sign_in: SignInOptions = SignInOptions()
+    proxy: ProxyOptions = ProxyOptions()
 
     max_body_bytes: int = 4 * 1024 * 1024
     body_seconds: float = 30.0
@@ -100,6 +133,8 @@ class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError(f"max_buffered_bytes must be at least {WINDOW_BYTES * 3 // 2}")
         if not 1 <= self.deadline_seconds <= DEDUPE_SECONDS:
             raise ValueError(f"deadline_seconds must be 1 to {DEDUPE_SECONDS:.0f}")
+        if (self.sign_in.issuer or self.proxy.addresses) and not self.store.url:
+            raise ValueError("sign_in and proxy need a store: [store] url")
         if not 1 <= self.processes <= 256:
             raise ValueError("processes must be 1 to 256")
         _once(model.name for model in self.models)

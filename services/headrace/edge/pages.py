@@ -10,9 +10,10 @@ from starlette.types import Receive, Scope, Send
 from headrace.edge.admission import lane_of
 from headrace.edge.dispatcher import Dispatcher
 from headrace.edge.http import respond, respond_error, respond_json
-from headrace.edge.keys import KeyRing
-from headrace.edge.models import Model, Models
+from headrace.edge.keys import KeyRing, Principal
+from headrace.edge.models import Model, Models, not_found
 from headrace.edge.queues import LISTED, LISTED_SECONDS
+from headrace.edge.turnstile import check
 from headrace.edge.wording import ModelFacts, QueueObject, model_facts, queue_object
 from headrace.protocol.errors import HeadraceError
 
@@ -47,16 +48,24 @@ class _ModelPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve."""
         try:
-            principal = self._keys.authenticate(scope["headers"])
+            principal = await self._keys.admit(scope)
             lane = lane_of(self._live.in_flight(principal.tenant))
-            page = await self._page(scope, lane)
+            page = await self._page(scope, principal, lane)
         except HeadraceError as error:
             await respond_error(send, error)
             return
         await respond_json(send, 200, page)
 
-    async def _page(self, scope: Scope, lane: str) -> object:
+    async def _page(self, scope: Scope, principal: Principal, lane: str) -> object:
         raise NotImplementedError
+
+    def _find(self, scope: Scope, principal: Principal) -> Model:
+        """The model that the path names, if the client may use it."""
+        name = scope["path_params"]["name"]
+        model = self._models.find(name, self._time())
+        if not check(principal, model.access):
+            raise not_found(name)
+        return model
 
     def _object(self, model: Model, lane: str) -> ModelObject:
         standing = model.standing(self._time())
@@ -65,10 +74,10 @@ class _ModelPages:
 
 
 class ModelList(_ModelPages):
-    """``GET /v1/models``: every model, cold ones too."""
+    """``GET /v1/models``: every model that the client may use, cold ones too."""
 
-    async def _page(self, scope: Scope, lane: str) -> ModelPage:
-        models = self._models.all()
+    async def _page(self, scope: Scope, principal: Principal, lane: str) -> ModelPage:
+        models = [model for model in self._models.all() if check(principal, model.access)]
         await self._queues.look([model.slug for model in models[:LISTED]], LISTED_SECONDS)
         return ModelPage([self._object(model, lane) for model in models])
 
@@ -76,8 +85,8 @@ class ModelList(_ModelPages):
 class OneModel(_ModelPages):
     """``GET /v1/models/{id}``."""
 
-    async def _page(self, scope: Scope, lane: str) -> ModelObject:
-        model = self._models.find(scope["path_params"]["name"], self._time())
+    async def _page(self, scope: Scope, principal: Principal, lane: str) -> ModelObject:
+        model = self._find(scope, principal)
         await self._queues.look([model.slug])
         return self._object(model, lane)
 
@@ -85,8 +94,8 @@ class OneModel(_ModelPages):
 class OneQueue(_ModelPages):
     """``GET /v1/models/{id}/queue``: what one hears who would ask now."""
 
-    async def _page(self, scope: Scope, lane: str) -> QueueObject:
-        model = self._models.find(scope["path_params"]["name"], self._time())
+    async def _page(self, scope: Scope, principal: Principal, lane: str) -> QueueObject:
+        model = self._find(scope, principal)
         await self._queues.look([model.slug])
         standing = model.standing(self._time())
         return queue_object(model, standing, self._queues.last(model.slug), lane)

@@ -45,6 +45,11 @@ class Peers:
         if self._dead.pop(edge, None) is not None:
             self._back.add(edge)
 
+    @property
+    def count(self) -> int:
+        """How many are there."""
+        return len(self._heard)
+
     def queued(self, edges: Iterable[str], now: float) -> None:
         """Whose requests the queue holds."""
         if self._listening(now) and now - self._since > SILENT_SECONDS:

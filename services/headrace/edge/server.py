@@ -14,6 +14,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from headrace.edge import app
 from headrace.edge.dispatcher import Dispatcher
+from headrace.edge.gatehouse import Gatehouse
 from headrace.edge.http import Connection
 from headrace.edge.keys import KeyRing
 from headrace.edge.metrics import EdgeMetrics
@@ -62,9 +63,17 @@ async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
     keys = KeyRing(apikeys.load_secret(Path(options.secret_file)), options.keys)
     bus = Bus(log, name=f"edge-{edge}", inbox=subjects.edge_inbox(edge))
     dispatcher = Dispatcher(edge, bus, models=models, options=options, metrics=metrics, log=log)
+    gatehouse = Gatehouse(
+        edge, keys, options, lambda: max(dispatcher.others, options.processes - 1),
+        metrics=metrics, log=log,
+    )  # fmt: skip
+    dispatcher.on_started = gatehouse.turnstile.started
+    dispatcher.on_stopped = gatehouse.turnstile.stopped
     metrics.live.set_function(lambda: len(dispatcher.live))
     asgi = app.build(
-        keys=keys, models=models, dispatcher=dispatcher, options=options, metrics=metrics,
+        keys=keys, models=models, dispatcher=dispatcher, options=options,
+        turnstile=gatehouse.turnstile, backroom=gatehouse.backroom,
+        account=gatehouse.account(options, log), metrics=metrics,
         registry=lambda: shown(registry), log=log,
     )  # fmt: skip
     server = _Server(
@@ -81,7 +90,9 @@ async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
             timeout_keep_alive=75,
         )
     )  # fmt: skip
+    await gatehouse.start()
     async with asyncio.TaskGroup() as tasks:
+        gates = tasks.create_task(gatehouse.run(), name="gatehouse")
         # HTTP first: while the bus is not there, clients get a clear 503 instead of nothing.
         http = tasks.create_task(server.serve(sockets=[sock]), name="http")
         link = tasks.create_task(_link(bus, options, dispatcher, life), name="bus")
@@ -94,7 +105,9 @@ async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
         await asyncio.wait([http], timeout=2.0)
         server.force_exit = True
         await dispatcher.settle()
+        gates.cancel()
         link.cancel()
+    await gatehouse.close()
     await bus.close()
     return 0
 

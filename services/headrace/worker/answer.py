@@ -17,6 +17,10 @@ PIECE_BYTES: Final = 512 * 1024
 ENGINE_FAILED: Final = "The model's engine failed before the answer was complete."
 
 
+_TEXT: Final = b'"content":"'
+_NO_TEXT: Final = b'"content":""'
+
+
 class Output(Protocol):
     """Where an answer goes."""
 
@@ -62,6 +66,7 @@ class Answer:
         self._taker = Taker() if ids else None
         self._batcher = Batcher(lambda: output.window, self._send)
         self.streams = False
+        self._events = 0
         self._done = False
         self._media = ""
         self._whole = bytearray()
@@ -87,6 +92,7 @@ class Answer:
         if not events:
             return Flow.GO
         self._done = sse.is_done(events)
+        self._events += events.count(_TEXT) - events.count(_NO_TEXT)
         passed = self._reader.read(events)
         waits = bool(passed) and self._batcher.add(passed)
         if self._done:
@@ -128,6 +134,21 @@ class Answer:
     def drop(self) -> None:
         """Nobody wants the rest any more."""
         self._batcher.drop()
+
+    @property
+    def counted(self) -> Usage:
+        """The tokens so far, of an answer that was broken off.
+
+        What the engine has told is exact: its usage, or the ids of its tokens. Of an engine that
+        tells neither before its end, events with text are counted, which are a token each.
+        """
+        if not self.streams:
+            return Usage()
+        if self._reader.usage != Usage():
+            return self._reader.usage
+        if self._taker is not None and self._taker.taken:
+            return Usage(self._taker.prompt, self._taker.taken)
+        return Usage(0, self._events)
 
     @property
     def usage(self) -> Usage:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from headrace.protocol import codec, subjects
@@ -24,6 +24,7 @@ from headrace.worker.metrics import Metrics
 from headrace.worker.options import WorkerOptions
 from headrace.worker.outbox import Outbox
 from headrace.worker.replay import Replay
+from headrace.worker.share import Share
 
 HIGH_WATER_BYTES: Final = 2 * 1024 * 1024
 """When so much waits to be sent, answers are read no faster than the bus takes them."""
@@ -49,6 +50,7 @@ class Shared:
     replay: Replay
     metrics: Metrics
     log: Logger
+    share: Share = field(default_factory=lambda: Share(0))
 
 
 class Attempt:
@@ -78,6 +80,8 @@ class Attempt:
         self._limit = WINDOW_BYTES
         self._credited = asyncio.Event()
         self._usage = Usage()
+        self._answer: Answer | None = None
+        self._share = 0.0
         self._stop: Fail | None = None
         self._task: asyncio.Task[None] | None = None
         self._concluded = False
@@ -85,6 +89,7 @@ class Attempt:
     def start(self, tasks: asyncio.TaskGroup) -> asyncio.Task[None]:
         """Say that the request is accepted, and work on it in a task of its own."""
         self._began = time.monotonic()
+        self._share = self._shared.share.begin(self._began)
         self._shared.replay.begin(self.request.id, self.request.edge, self.number)
         self._emit(
             Accepted(
@@ -116,6 +121,7 @@ class Attempt:
         if self._stop is not None and not self.outcome:
             self._fail(self._stop.code, self._stop.message, retryable=self._stop.retryable)
         now = asyncio.get_running_loop().time()
+        self._shared.share.end(self._share, time.monotonic())
         self._shared.replay.end(self.request.id, now, complete=self.complete)
         self._tell()
 
@@ -147,8 +153,7 @@ class Attempt:
             self.head(200, EVENT_STREAM)
             self.chunk(plan.said)
         self._usage = usage
-        timings = Timings(self._first_byte, self._elapsed())
-        self._emit(End(self.number, self._next(), self._usage, timings))
+        self._emit(End(self.number, self._next(), self._usage, self._timings()))
         self.complete = True
         self.outcome = "ok" if status < 400 else "engine_refused"
 
@@ -170,6 +175,7 @@ class Attempt:
     async def _exchange(self, plan: Plan) -> tuple[Usage, int]:
         """Post it to the engine and send the answer; the usage and the engine's status."""
         answer = Answer(self._shared.options.limits, self, plan.reader, ids=plan.ids)
+        self._answer = answer
         exchange = await self._shared.client.post(plan.path, plan.body, answer)
         try:
             while not await exchange.complete():
@@ -244,7 +250,10 @@ class Attempt:
         self._shared.replay.add(self.request.id, frame)
 
     def _fail(self, code: Code, message: str, *, retryable: bool) -> None:
-        self._emit(Fail(self.number, self._next(), code, message, retryable))
+        if self._answer is not None and not self._usage.completion_tokens:
+            self._usage = self._answer.counted
+        seq = self._next()
+        self._emit(Fail(self.number, seq, code, message, retryable, self._usage, self._timings()))
         self.outcome = str(code)
 
     def _end_early(self, why: Fail) -> None:
@@ -280,6 +289,10 @@ class Attempt:
         seq = self._seq
         self._seq += 1
         return seq
+
+    def _timings(self) -> Timings:
+        gpu = self._shared.share.so_far(self._share, time.monotonic())
+        return Timings(self._first_byte, self._elapsed(), gpu)
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began

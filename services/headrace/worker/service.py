@@ -31,6 +31,7 @@ from headrace.worker.metrics import Metrics
 from headrace.worker.options import WorkerOptions
 from headrace.worker.outbox import Outbox
 from headrace.worker.replay import Replay
+from headrace.worker.share import Share, gpus
 
 PUMP_SECONDS: Final = 0.25
 """How often pulls are looked after besides: lost ones are forgotten, absent lanes tried again."""
@@ -68,6 +69,7 @@ class Worker:
             ),
             metrics=metrics,
             log=self._log,
+            share=Share(gpus(os.environ)),
         )
         self._registry = registry
         self._heartbeat = Heartbeat(self._shared)

@@ -44,12 +44,17 @@ class Taker:
 
     def __init__(self) -> None:
         self._held: list[bytes] = []
+        self.prompt = 0
+        """Tokens of the prompt, 0 where they were not told."""
+        self.taken = 0
+        """Tokens of the answer that were told so far."""
 
     def take(self, events: bytes) -> tuple[bytes, bytes]:
         """Whole events as the client sees them, and the ids of their tokens, packed."""
         if _KEY not in events:  # the end of both keys
             return events, b""
         if _PROMPT_KEY in events:
+            self._count_prompt(events)
             events = _PROMPT.sub(b'"prompt_token_ids":null', events)
         taken, ids = [], b""
         place = 0
@@ -59,6 +64,7 @@ class Taker:
             start, end = sse.around(events, min(finds)) if finds else (len(events), len(events))
             if start > place:
                 pieces = _IDS.split(events[place:start])
+                self._count(pieces[1::2])
                 taken.append(_NONE.join(pieces[::2]))
                 ids += self._release(pieces[1::2])
             if start < end:
@@ -68,10 +74,19 @@ class Taker:
             place = end
         return b"".join(taken), ids
 
+    def _count_prompt(self, events: bytes) -> None:
+        found = _PROMPT.search(events)
+        if found is not None:
+            self.prompt = _length(found[0][len(_PROMPT_KEY) : -1])
+
+    def _count(self, ids: list[bytes]) -> None:
+        self.taken += sum(_length(each) for each in ids)
+
     def _take_each(self, events: bytes) -> tuple[bytes, bytes]:
         kept, ids = [], b""
         for event in sse.split(events):
             pieces = _IDS.split(event)
+            self._count(pieces[1::2])
             if _SILENT.search(event):
                 self._held += pieces[1::2]
             else:
@@ -84,3 +99,7 @@ class Taker:
         if self._held:
             ids, self._held = self._held + ids, []
         return pack(b",".join(ids))
+
+
+def _length(ids: bytes) -> int:
+    return ids.count(b",") + 1 if ids else 0

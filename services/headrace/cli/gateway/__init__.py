@@ -1,0 +1,1 @@
+"""`headrace keys | users | groups | limits | usage | db`: the gateway's administration."""

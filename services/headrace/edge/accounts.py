@@ -1,0 +1,145 @@
+"""Accounts: rows of requests that are over, written to the store in batches, off the hot path."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
+
+import msgspec
+
+from headrace.edge.keys import KeyRing
+from headrace.edge.metrics import EdgeMetrics
+from headrace.edge.options import AccountOptions
+from headrace.gateway import usage
+from headrace.gateway.database import Database, StoreError
+from headrace.gateway.usage import Row
+from headrace.protocol.frames import Usage
+from headrace.runtime.logging import Logger
+
+WRITE_SECONDS: Final = 1.0
+BATCH: Final = 1000
+PRUNE_SECONDS: Final = 3600.0
+
+LATE_SECONDS: Final = 15.0
+"""A worker that was told to stop says what it has counted within this time, or never."""
+
+MAX_LATE: Final = 10_000
+
+
+Done = Callable[[Row], None]
+
+
+class _Late(NamedTuple):
+    row: Row
+    until: float
+    done: Done
+
+
+class Accounts:
+    """Takes rows in, and writes them. At the bound rows are lost, which a metric counts."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyRing,
+        options: AccountOptions,
+        *,
+        metrics: EdgeMetrics,
+        log: Logger,
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._options = options
+        self._metrics = metrics
+        self._log = log
+        self._rows: deque[Row] = deque()
+        self._late: dict[str, _Late] = {}
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="accounts")
+        self._pruned = 0.0
+        self._told = False
+        metrics.usage_waiting.set_function(lambda: len(self._rows))
+
+    def add(self, row: Row) -> None:
+        """A request is over."""
+        if len(self._rows) >= self._options.max_waiting:
+            self._metrics.usage_lost.inc()
+            if not self._told:
+                self._told = True
+                self._log.error("usage_lost", limit=self._options.max_waiting)
+            return
+        self._rows.append(row)
+
+    def expect(self, row: Row, done: Done) -> None:
+        """The same of one whose worker was told to stop, and has yet to say what it has counted.
+
+        `done` is called with the row as it is written.
+        """
+        if len(self._late) >= MAX_LATE:
+            self.add(row)
+            done(row)
+        else:
+            self._late[row.request] = _Late(row, time.monotonic() + LATE_SECONDS, done)
+
+    def count(self, request: str, counted: Usage, gpu_seconds: float) -> None:
+        """The worker of an expected one has stopped, and has counted. Others are ignored."""
+        late = self._late.pop(request, None)
+        if late is None:
+            return
+        row = msgspec.structs.replace(
+            late.row,
+            prompt_tokens=counted.prompt_tokens,
+            completion_tokens=counted.completion_tokens,
+            gpu_seconds=gpu_seconds,
+        )
+        self.add(row)
+        late.done(row)
+
+    async def run(self) -> None:
+        """Write, for ever."""
+        while True:
+            await asyncio.sleep(WRITE_SECONDS)
+            await self.write()
+
+    async def write(self) -> bool:
+        """Write what there is; whether it could be."""
+        self._give_up(time.monotonic())
+        while self._rows or self._keys.used:
+            batch = [self._rows[n] for n in range(min(BATCH, len(self._rows)))]
+            used, self._keys.used = self._keys.used, {}
+            try:
+                await asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._write, batch, used
+                )
+            except StoreError:
+                self._keys.used = used | self._keys.used
+                self._metrics.usage_failures.inc()
+                return False
+            for _ in batch:
+                self._rows.popleft()
+            self._told = False
+        return True
+
+    async def close(self) -> None:
+        """Write what is left."""
+        self._give_up(float("inf"))
+        await self.write()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _give_up(self, now: float) -> None:
+        over = [id for id, late in self._late.items() if late.until <= now]
+        for id in over:
+            late = self._late.pop(id)
+            self.add(late.row)
+            late.done(late.row)
+
+    def _write(self, batch: list[Row], used: dict[str, float]) -> None:
+        now = time.time()
+        with self._database.write() as connection:
+            usage.write(connection, batch)
+            usage.used(connection, used)
+            if now - self._pruned > PRUNE_SECONDS:
+                usage.prune(connection, now - self._options.keep_days * usage.DAY)
+        if now - self._pruned > PRUNE_SECONDS:
+            self._pruned = now

@@ -1,0 +1,190 @@
+"""What counts against limits: how much, in which window, over all edge processes. No I/O.
+
+A process alone counts by itself, and tells the store once a second, so that a restart forgets
+nothing. One of several admits requests only out of *leases*: the store has counted these already,
+so that all processes together never go beyond a limit, whatever they know of each other. A lease
+is a small part of what is left; one that is not used is given back at the next sync. Tokens, which
+are known only when a request is over, and what is there at this moment are told once a second.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from headrace.gateway import windows
+from headrace.gateway.quotas import Quota
+from headrace.gateway.records import MOMENTARY, Metric, Window
+
+MAX_COUNTERS: Final = 200_000
+"""More than that are not remembered; a request that needs one more is not limited by it."""
+
+Name = tuple[str, int]
+"""A counter and the beginning of its window, in Unix seconds."""
+
+Value = tuple[str, int, float, int]
+"""A counter's name, the beginning and the end of its window, and its value."""
+
+
+class Count(msgspec.Struct):
+    """One counter in one window."""
+
+    ends: float
+    base: int = 0
+    """What the store has, as of the last time that it said so."""
+    pending: int = 0
+    """What was counted here since, and not told."""
+    lease: int = 0
+    """What the store has counted for us, and we have not used yet."""
+    idle: bool = False
+    """Whether the lease was not used since the last sync."""
+
+    @property
+    def used(self) -> int:
+        """All that is known to be used; leases of others count as used."""
+        return self.base + self.pending - self.lease
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a quota stands: what was used of it before the request, and when it begins anew."""
+
+    quota: Quota
+    used: int
+    ends: float
+    """In Unix seconds; infinity for what has no window."""
+
+    @property
+    def left(self) -> int:
+        """What may still be used."""
+        return max(0, self.quota.value - self.used)
+
+
+class Counters:
+    """Counters in windows, and what is there at this moment."""
+
+    def __init__(self) -> None:
+        self.others = 0
+        """How many other edge processes there are."""
+        self._counts: dict[Name, Count] = {}
+        self._here: dict[str, int] = {}
+        self._elsewhere: Mapping[str, int] = {}
+
+    def standings(self, quotas: Iterable[Quota], now: float) -> list[Standing]:
+        """How each quota stands."""
+        return [self._standing(quota, now) for quota in quotas]
+
+    def short(self, quotas: Iterable[Quota], now: float) -> list[Quota]:
+        """Those for which a lease is needed before a request is counted."""
+        if not self.others:
+            return []
+        return [
+            quota
+            for quota in quotas
+            if quota.metric is Metric.REQUESTS and self._count(quota, now).lease <= 0
+        ]
+
+    def enter(self, quotas: Iterable[Quota], now: float) -> None:
+        """Count a request: in the leases that there are, or else here."""
+        for quota in quotas:
+            if quota.metric in MOMENTARY:
+                self.add(quota, 1, now)
+            elif quota.metric is Metric.REQUESTS:
+                count = self._count(quota, now)
+                if count.lease > 0:
+                    count.lease -= 1
+                    count.idle = False
+                else:
+                    count.pending += 1
+
+    def add(self, quota: Quota, amount: int, now: float) -> None:
+        """Count `amount` in a window, or at this moment; what is negative is given back."""
+        if quota.metric in MOMENTARY:
+            value = self._here.get(quota.counter, 0) + amount
+            if value > 0:
+                self._here[quota.counter] = value
+            else:
+                self._here.pop(quota.counter, None)
+        else:
+            self._count(quota, now).pending += amount
+
+    # --- the store ------------------------------------------------------------------------------
+
+    def unsaid(self, names: Iterable[Name]) -> dict[Name, tuple[float, int]]:
+        """What the store does not know yet: each window's end, and how much."""
+        return {
+            name: (count.ends, count.pending)
+            for name in names
+            if (count := self._counts.get(name)) is not None and count.pending
+        }
+
+    def news(self, *, last: bool = False) -> dict[Name, tuple[float, int]]:
+        """All that the store does not know yet, with the leases that are given back.
+
+        Those that were not used since the last call; with `last`, all.
+        """
+        for count in self._counts.values():
+            if count.lease and (count.idle or last):
+                count.pending -= count.lease
+                count.lease = 0
+            count.idle = True
+        return self.unsaid(self._counts)
+
+    def said(self, told: Mapping[Name, tuple[float, int]], values: Iterable[Value]) -> None:
+        """The store has taken that in, and has these values now."""
+        for name, (_, amount) in told.items():
+            if name in self._counts:
+                self._counts[name].pending -= amount
+        for name_, begin, ends, value in values:
+            self._counts.setdefault((name_, begin), Count(ends)).base = value
+
+    def lease(self, granted: Mapping[Name, int]) -> None:
+        """The store has counted so much for us."""
+        for name, amount in granted.items():
+            if name in self._counts:
+                self._counts[name].lease += amount
+                self._counts[name].idle = False
+
+    def owe(self, name: Name, amount: int) -> None:
+        """What is leased though the store could not be asked is to be told to it later."""
+        if name in self._counts:
+            self._counts[name].pending += amount
+
+    def forget(self, now: float) -> None:
+        """Windows that are over, and of which the store knows all."""
+        over = [
+            name for name, count in self._counts.items() if count.ends <= now and not count.pending
+        ]
+        for name in over:
+            del self._counts[name]
+
+    @property
+    def here(self) -> dict[str, int]:
+        """What is there at this moment, in this process."""
+        return dict(self._here)
+
+    def hear(self, elsewhere: Mapping[str, int]) -> None:
+        """What is there at this moment in all other processes together."""
+        self._elsewhere = elsewhere
+
+    # --- inside ---------------------------------------------------------------------------------
+
+    def _standing(self, quota: Quota, now: float) -> Standing:
+        if quota.window is Window.NOW:
+            used = self._here.get(quota.counter, 0) + self._elsewhere.get(quota.counter, 0)
+            return Standing(quota, used, float("inf"))
+        count = self._count(quota, now)
+        return Standing(quota, count.used, count.ends)
+
+    def _count(self, quota: Quota, now: float) -> Count:
+        name = name_of(quota, now)
+        count = self._counts.get(name)
+        if count is None:
+            count = Count(windows.end(quota.window, now))
+            if len(self._counts) < MAX_COUNTERS:
+                self._counts[name] = count
+        return count
+
+
+def name_of(quota: Quota, now: float) -> Name:
+    """The counter of a quota in the window that holds `now`."""
+    return quota.counter, windows.begin(quota.window, now)

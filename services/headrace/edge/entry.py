@@ -1,0 +1,19 @@
+"""What is remembered of a request from when it was let in until it is over."""
+
+import msgspec
+
+from headrace.edge.http import Headers
+from headrace.edge.limiter import Ticket
+from headrace.gateway.snapshot import Grant
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """A request that was let in."""
+
+    grant: Grant
+    group: str
+    """To which it is accounted."""
+    model: str
+    ticket: Ticket
+    headers: Headers
+    """What its client is told of its limits."""

@@ -1,0 +1,106 @@
+"""What a client is told of its limits, in the headers and errors that OpenAI's clients read."""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from headrace.edge.counters import Standing
+from headrace.edge.http import Headers
+from headrace.gateway import windows
+from headrace.gateway.quotas import Quota
+from headrace.gateway.records import MOMENTARY, Metric, Window
+from headrace.protocol.errors import Code, HeadraceError
+
+MOST: Final = 120
+"""OpenAI's clients don't heed a longer ``Retry-After``."""
+
+MOMENT: Final = 2
+"""Seconds after which to come again where it is not known when something ends."""
+
+_BUDGETS: Final = frozenset({Window.DAY, Window.MONTH})
+"""Used up, these are no matter of waiting a little: OpenAI calls that ``insufficient_quota``."""
+
+
+def standings(quotas: Sequence[Quota], used: Sequence[int], now: float) -> list[Standing]:
+    """Quotas with what was used of each."""
+    return [
+        Standing(quota, count, windows.end(quota.window, now))
+        for quota, count in zip(quotas, used, strict=True)
+    ]
+
+
+def check(standings: Sequence[Standing], now: float) -> None:
+    """Raise HeadraceError where a quota is used up: the one that will be so for longest."""
+    over = [standing for standing in standings if not standing.left]
+    if not over:
+        return
+    worst = max(
+        over, key=lambda standing: (standing.quota.window in _BUDGETS, _wait(standing, now))
+    )
+    told = headers(standings, now, used=0)
+    raise refusal(worst, now, told)
+
+
+def refusal(standing: Standing, now: float, told: Headers) -> HeadraceError:
+    """The error of one quota that is used up."""
+    quota = standing.quota
+    wait = _wait(standing, now)
+    if quota.window in _BUDGETS:
+        error = HeadraceError(
+            Code.INSUFFICIENT_QUOTA,
+            f"You have used up your quota of {quota.value} {quota.metric} per {quota.window}. "
+            f"It begins anew in {span(wait)}.",
+            retryable=False,
+            retry_after=math.ceil(wait),
+        )
+    else:
+        what = {
+            Metric.CONCURRENCY: f"{quota.value} requests at once",
+            Metric.QUEUED: f"{quota.value} requests that wait",
+        }.get(quota.metric, f"{quota.value} {quota.metric} per {quota.window}")
+        error = HeadraceError(
+            Code.RATE_LIMIT_EXCEEDED,
+            f"Rate limit reached: {what}. Please try again in {span(wait)}.",
+            # A client that comes again after what it takes for the time would be refused again.
+            retryable=wait <= MOST,
+            retry_after=math.ceil(wait),
+        )
+    error.headers = told
+    return error
+
+
+def headers(standings: Sequence[Standing], now: float, used: int = 1) -> Headers:
+    """``x-ratelimit-*`` for requests and tokens: of each the limit of which the least is left.
+
+    `used` is what the request itself takes of requests.
+    """
+    told: Headers = []
+    for metric, name in ((Metric.REQUESTS, b"requests"), (Metric.TOKENS, b"tokens")):
+        of = [each for each in standings if each.quota.metric is metric]
+        if not of:
+            continue
+        least = min(of, key=lambda each: (each.left, -each.ends))
+        left = max(0, least.left - (used if metric is Metric.REQUESTS else 0))
+        told += [
+            (b"x-ratelimit-limit-" + name, b"%d" % least.quota.value),
+            (b"x-ratelimit-remaining-" + name, b"%d" % left),
+            (b"x-ratelimit-reset-" + name, span(least.ends - now).encode()),
+        ]
+    return told
+
+
+def span(seconds: float) -> str:
+    """A span as OpenAI writes it in these headers: ``1s``, ``6m0s``, ``26h3m20s``."""
+    whole = max(0, math.ceil(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, rest = divmod(rest, 60)
+    text = f"{rest}s"
+    if hours or minutes:
+        text = f"{minutes}m{text}"
+    return f"{hours}h{text}" if hours else text
+
+
+def _wait(standing: Standing, now: float) -> float:
+    if standing.quota.metric in MOMENTARY:
+        return MOMENT
+    return max(1.0, standing.ends - now)

@@ -1,0 +1,115 @@
+"""Where requests come in and go out: may it, is it within its limits, what did it take."""
+
+import time
+from typing import Final
+
+from headrace.edge import ratelimit
+from headrace.edge.accounts import Accounts
+from headrace.edge.entry import Admission
+from headrace.edge.keys import KeyRing, Principal
+from headrace.edge.limiter import Limiter, Ticket
+from headrace.edge.live import LiveRequest
+from headrace.gateway import access, quotas
+from headrace.gateway.access import Model
+from headrace.gateway.usage import Row
+from headrace.protocol.endpoints import Endpoint
+from headrace.protocol.errors import Code, HeadraceError
+from headrace.protocol.frames import End, Fail, Frame, Usage
+
+NOTHING: Final = Usage()
+
+
+class Turnstile:
+    """Lets requests in and out. Without `accounts` nothing is written down."""
+
+    def __init__(self, keys: KeyRing, limiter: Limiter, accounts: Accounts | None = None) -> None:
+        self._keys = keys
+        self._limiter = limiter
+        self._accounts = accounts
+
+    async def enter(
+        self, id: str, principal: Principal, model: Model, endpoint: Endpoint
+    ) -> Admission | None:
+        """Let a request in. Raises HeadraceError where a limit is reached.
+
+        That `model` may be asked was found out before, by `check`.
+        """
+        grant = principal.grant
+        if grant is None:
+            return None
+        group = access.accounted(grant.rights, model, endpoint)
+        counted = quotas.quotas(self._keys.snapshot.book, grant.who, group, model)
+        ticket = await self._limiter.enter(id, counted)
+        told = ratelimit.headers(ticket.standings, time.time()) if ticket.standings else []
+        return Admission(grant, group, model.name, ticket, told)
+
+    def started(self, request: LiveRequest) -> None:
+        """A worker has taken it."""
+        if request.admission is not None:
+            self._limiter.dequeue(request.admission.ticket)
+
+    def turned_away(self, admission: Admission | None) -> None:
+        """It was let in, and could not be taken all the same."""
+        if admission is not None:
+            self._limiter.leave(admission.ticket, 0)
+
+    def leave(self, request: LiveRequest, status: int, outcome: str, now: float) -> None:
+        """It is over. `now` is the event loop's clock."""
+        admission = request.admission
+        if admission is None:
+            return
+        answer = request.answer
+        unknown = answer.usage == NOTHING and answer.worker and answer.error is not None
+        row = _row(request, admission, status, outcome, now)
+        if unknown and self._accounts is not None:
+            # Its worker is told to stop, and says what the engine has counted until then.
+            self._limiter.leave(admission.ticket, 0)
+            self._accounts.expect(row, lambda row: self._charge(admission.ticket, row))
+            return
+        self._limiter.leave(admission.ticket, row.prompt_tokens + row.completion_tokens)
+        if self._accounts is not None:
+            self._accounts.add(row)
+
+    def stopped(self, request: str, frame: Frame) -> None:
+        """A worker has said its last word on a request that is over here."""
+        if self._accounts is not None and isinstance(frame, End | Fail):
+            self._accounts.count(request, frame.usage, frame.timings.gpu)
+
+    def _charge(self, ticket: Ticket, row: Row) -> None:
+        self._limiter.charge(ticket, row.prompt_tokens + row.completion_tokens)
+
+
+def check(principal: Principal, model: Model, endpoint: Endpoint | None = None) -> bool:
+    """Whether `principal` may use `model`. Raises ``permission_denied`` for the endpoint alone."""
+    if principal.grant is None:
+        return True
+    rights = principal.grant.rights
+    if not access.may(rights, model):
+        return False
+    if endpoint is not None and not access.may(rights, model, endpoint):
+        raise HeadraceError(
+            Code.PERMISSION_DENIED, f"Your key may not use {endpoint} of this model."
+        )
+    return True
+
+
+def _row(request: LiveRequest, admission: Admission, status: int, outcome: str, now: float) -> Row:
+    answer = request.answer
+    return Row(
+        request=request.id,
+        at=time.time() - (now - request.arrived),
+        tenant=request.tenant,
+        organisation=admission.grant.organisation,
+        group=admission.group,
+        model=admission.model,
+        cluster=answer.cluster,
+        endpoint=request.endpoint.value,
+        status=status,
+        outcome=outcome,
+        prompt_tokens=answer.usage.prompt_tokens,
+        completion_tokens=answer.usage.completion_tokens,
+        queue_seconds=(request.started or now) - request.arrived,
+        first_seconds=request.first_byte - request.arrived if request.first_byte else 0.0,
+        total_seconds=now - request.arrived,
+        gpu_seconds=answer.timings.gpu,
+    )

@@ -1,0 +1,132 @@
+"""Edge processes on one store and one hub, as a site runs them, and clients with people's keys."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from headrace.gateway import migrations
+from headrace.gateway.database import Database
+from headrace.gateway.desk import Actor
+from headrace.gateway.office import Office
+from headrace.runtime import apikeys
+from tests.edge_kit import MODEL, Edge, Hub, _end
+from tests.gateway_kit import SECRET
+from tests.nats import free_port
+
+ADA = "ada@example.org"
+BOB = "bob@example.org"
+EXTERNAL = "Sold-Model"
+CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "PLANTED-4c1"}]}
+
+
+class Site:
+    """A store, its administration, and the folder of the edges' configurations."""
+
+    def __init__(self, folder: Path, hub: Hub, url: str) -> None:
+        self.folder = folder
+        self.hub = hub
+        self.url = url
+        self.database = Database(url)
+        migrations.migrate(self.database)
+        self.office = Office(self.database, SECRET, Actor("root", "cli"))
+        self.static = apikeys.mint()
+        secret = folder / "api.secret"
+        secret.touch(mode=0o600)
+        secret.write_text(SECRET.hex())
+        self._count = 0
+
+    def config(self, port: int, **options: Any) -> Path:
+        """An edge's file: plain options, and tables as dicts."""
+        self._count += 1
+        folder = self.folder / f"edge{self._count}"
+        folder.mkdir()
+        tables = {"bus": {"url": self.hub.url}, "store": {"url": self.url}}
+        plain: dict[str, Any] = {
+            "secret_file": "../api.secret", "port": port, "learn_seconds": 0,
+        }  # fmt: skip
+        for name, value in options.items():
+            if isinstance(value, Mapping):
+                tables[name] = tables.get(name, {}) | dict(value)
+            else:
+                plain[name] = value
+        digest = apikeys.digest(SECRET, self.static)
+        lines = [
+            *_lines(plain),
+            *(line for name, table in tables.items() for line in (f"[{name}]", *_lines(table))),
+            f'[[models]]\nname = "{MODEL}"\nendpoints = ["chat", "completions", "embeddings"]',
+            f'[[models]]\nname = "{EXTERNAL}"\nexternal = true',
+            f'[[keys]]\nid = "first"\ndigest = "{digest}"',
+        ]
+        path = folder / "edge.toml"
+        path.write_text("\n".join(lines))
+        return path
+
+    def key(self, owner: str = ADA, **fields: Any) -> str:
+        """A new key of somebody."""
+        return self.office.keys.create(owner, make=True, **fields).key
+
+
+def _lines(table: Mapping[str, Any]) -> list[str]:
+    return [f"{json.dumps(name)} = {json.dumps(value)}" for name, value in table.items()]
+
+
+StartGate = Callable[..., Edge]
+
+
+@pytest.fixture
+def site(hub: Hub, tmp_path: Path, store_url: str) -> Iterator[Site]:
+    """On either database: the test runs once with each."""
+    made = Site(tmp_path, hub, store_url)
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def file_site(hub: Hub, tmp_path: Path) -> Iterator[Site]:
+    """On SQLite alone, where the database makes no difference."""
+    made = Site(tmp_path, hub, f"sqlite+pysqlite:///{tmp_path}/gateway.db")
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def start_gate() -> Iterator[StartGate]:
+    """Start an edge of a site."""
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            site: Site, *, ready: bool = True, key: str = "", port: int = 0, **options: Any
+        ) -> Edge:
+            port = port or free_port()
+            config = site.config(port, **options)
+            argv = [sys.executable, "-m", "headrace.edge.main", "--config", str(config)]
+            with (config.parent / "edge.log").open("wb") as log:
+                process = subprocess.Popen(argv, stdout=log, stderr=log)
+            stack.callback(_end, process)
+            edge = Edge(config.parent, port, key or site.static, process)
+            if ready:
+                edge.wait_ready()
+            return edge
+
+        yield start
+
+
+def bearer(key: str) -> dict[str, str]:
+    """The headers that show a key."""
+    return {"authorization": f"Bearer {key}"}
+
+
+async def ask(
+    http: aiohttp.ClientSession, edge: Edge, key: str, **body: Any
+) -> tuple[int, dict[str, Any], Mapping[str, str]]:
+    """One chat: status, JSON and headers."""
+    url = f"{edge.url}/v1/chat/completions"
+    async with http.post(url, headers=bearer(key), json=CHAT | body) as answer:
+        return answer.status, await answer.json(), answer.headers
