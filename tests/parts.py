@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).resolve().parent.parent
 SSHD = Path("/usr/sbin/sshd")
 VLLM_PYTHON = ROOT / ".venv-vllm/bin/python"
+LOCUST = ROOT / ".venv-locust/bin/locust"
 VLLM_MODEL = ROOT / "var/models/SmolLM2-135M-Instruct"
 
 
@@ -76,6 +77,13 @@ def vllm() -> Path:
     return VLLM_PYTHON
 
 
+def locust() -> Path:
+    """Locust, in an environment of its own."""
+    if not (LOCUST.parents[1] / ".stamp").exists():
+        raise Missing("there is no Locust in .venv-locust: infra/dev/make-tool locust")
+    return LOCUST
+
+
 class UnixHTTPConnection(http.client.HTTPConnection):
     """HTTP to a Unix socket, for asking a daemon whether it is there."""
 
@@ -127,6 +135,7 @@ PARTS = {
         Part("vllm", vllm),
         Part("containers", container_engine),
         Part("slurm", slurm),
+        Part("locust", locust),
     )
 }
 
