@@ -14,6 +14,8 @@ ENGINE ?= llamacpp
 WORKERS ?= 1
 # SLURM=1: workers are jobs of a real Slurm of four pretended nodes. As root.
 SLURM ?=
+# LITELLM=no leaves out LiteLLM: the bench then says that it is missing.
+LITELLM ?= yes
 # VLLM=no leaves out vLLM: 2.6 GB less to download, and the tests that need it are skipped, loudly.
 VLLM ?= yes
 # More options for pytest, such as ARGS='-k cancel'.
@@ -81,6 +83,16 @@ faults: $(STAMP) ## every fault in every phase, then 10,000 requests through fau
 model: $(STAMP) ## 100,000 histories of the protocol in virtual time, faults and all (ARGS='--seeds 5000')
 	@nice -n 10 $(BIN)/python -m tests.model --seeds 100000 --out loadtests/results/model.md $(ARGS)
 
+.PHONY: bench
+# At normal priority: what the others take from us would count against whoever is measured.
+bench: $(STAMP) ## speed, side by side: the engine, LiteLLM, an ssh per request, Headrace (ARGS=--quick)
+	@$(if $(filter yes,$(LITELLM)),infra/dev/make-tool litellm $(PYTHON) || echo 'headrace: LiteLLM could not be installed' >&2)
+	@$(BIN)/python -m loadtests.bench $(ARGS)
+
+.PHONY: bench-bounds
+bench-bounds: $(STAMP) ## memory of a waiting and of a streaming request, and a slow reader (ARGS=--quick)
+	@$(BIN)/python -m loadtests.bounds $(ARGS)
+
 .PHONY: bench-first-token
 bench-first-token: $(STAMP) ## the first-token time that the whole path adds, on a simulated engine
 	@$(BIN)/python -m loadtests.first_token $(ARGS)
@@ -105,7 +117,7 @@ requirements: $(STAMP) ## pin the requirements again (ARGS=--upgrade for newer o
 
 .PHONY: clean
 clean: ## remove what was built here, environments included
-	rm -rf $(VENV) .venv-vllm var site dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .grimp_cache .import_linter_cache .cache
+	rm -rf $(VENV) .venv-vllm .venv-litellm .venv-locust var site dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .grimp_cache .import_linter_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 export VLLM ARGS

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).resolve().parent.parent
 SSHD = Path("/usr/sbin/sshd")
 VLLM_PYTHON = ROOT / ".venv-vllm/bin/python"
+LOCUST = ROOT / ".venv-locust/bin/locust"
 VLLM_MODEL = ROOT / "var/models/SmolLM2-135M-Instruct"
 
 
@@ -74,6 +75,13 @@ def vllm() -> Path:
             "there is no vLLM in .venv-vllm or no model for it under var/models: make vllm"
         )
     return VLLM_PYTHON
+
+
+def locust() -> Path:
+    """Locust, in an environment of its own."""
+    if not (LOCUST.parents[1] / ".stamp").exists():
+        raise Missing("there is no Locust in .venv-locust: infra/dev/make-tool locust")
+    return LOCUST
 
 
 class UnixHTTPConnection(http.client.HTTPConnection):
@@ -155,6 +163,7 @@ PARTS = {
         Part("postgres", postgres),
         Part("redis", redis_server),
         Part("browser", browser),
+        Part("locust", locust),
     )
 }
 

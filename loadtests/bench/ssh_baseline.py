@@ -42,10 +42,7 @@ async def running(engines: Mapping[str, int]) -> AsyncIterator[tuple[str, dict[s
         ]
         server = ssh_server.prepare(folder, "\n".join(lines), ssh_port)
         config = folder / "sshd_config"
-        # Each command runs through the login shell. An account for this alone has no start-up
-        # files; a person's may take many times as long as all the rest.
-        more = f"MaxSessions {SESSIONS}\nSetEnv HOME={folder}\n"
-        write_private(config, config.read_text() + more)
+        write_private(config, config.read_text() + f"MaxSessions {SESSIONS}\n")
         started: dict[str, Running] = {}
 
         def start(name: str, *argv: str) -> Running:

@@ -85,6 +85,8 @@ def config(run: Path, port: int, *, strict: bool, version: tuple[int, int]) -> s
     # Since 9.8 an address whose connections end badly is locked out for a while; here all come from
     # one address, and the demo is there to be broken.
     penalties = "PerSourcePenalties no\n" if version >= (9, 8) else ""
+    # The gate runs through the login shell, and with a home that is empty of start-up files: a
+    # person's may take longer than the bridge waits, and what they print would not be the gate's.
     return f"""\
 Port {port}
 ListenAddress 127.0.0.1
@@ -98,6 +100,7 @@ KbdInteractiveAuthentication no
 PermitRootLogin forced-commands-only
 AllowTcpForwarding no
 StrictModes {"yes" if strict else "no"}
+SetEnv HOME={run}
 {penalties}"""
 
 
