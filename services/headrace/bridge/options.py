@@ -33,7 +33,8 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     """A pipe is cut when the cluster's side has been silent for so long. More than two ping
     intervals of the cluster's nats-server (5 s): then two pings stayed without an answer."""
     greeting_seconds: Seconds = 5.0
-    """A new pipe is cut when it brought nothing for so long: nats-server speaks first."""
+    """A new pipe is cut when it brought nothing for so long: nats-server speaks first. After one
+    that was cut for it the next has twice the time, and so on up to six times."""
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from headrace.bridge.metrics import ClusterMetrics
 from headrace.bridge.options import Cluster
 from headrace.bridge.pump import Pipe
 from headrace.bridge.trouble import Complaints, of_exit
-from headrace.bridge.watchdog import Hearing, Limits, Verdict, judge, listen
+from headrace.bridge.watchdog import Hearing, Limits, Verdict, judge, listen, patience
 
 OPEN_SECONDS: Final = 5.0
 """What sshd may take to start the gate."""
@@ -50,6 +50,8 @@ class Pipes:
         self._pipes: dict[Pipe, _Watched] = {}
         self._opening: set[asyncio.Task[None]] = set()
         self._last_cut: float | None = None
+        self._slow_starts = 0
+        """Starts in a row that took too long."""
 
     def attach(self, connection: asyncssh.SSHClientConnection) -> None:
         """Open sessions on `connection` from now on."""
@@ -82,13 +84,14 @@ class Pipes:
 
     async def _open(self, pipe: Pipe, connection: asyncssh.SSHClientConnection) -> None:
         try:
-            async with asyncio.timeout(OPEN_SECONDS):
+            async with asyncio.timeout(OPEN_SECONDS * patience(self._slow_starts)):
                 await open_session(connection, pipe.cluster, self._exited)
         except (OSError, asyncssh.Error) as error:
             pipe.cut()
             if connection is self._connection:
                 # A connection that gives no session is of no use; a new one may be.
                 reason = "open_timeout" if isinstance(error, TimeoutError) else "open_refused"
+                self._slow_starts += reason == "open_timeout"
                 self._metrics.cut(reason)
                 self._complaints.utter(reason, "sshd started no session: connecting again")
                 self._drop()
@@ -106,6 +109,8 @@ class Pipes:
 
     def look(self, now: float, *, late: bool) -> None:
         """Count what went through, and cut what is dead. `late`: the last look was long ago."""
+        greeting = self._limits.greeting * patience(self._slow_starts)
+        limits = self._limits._replace(greeting=greeting)
         for pipe, watched in list(self._pipes.items()):
             self._count(pipe, watched)
             watched.hearing = hearing = listen(
@@ -114,13 +119,16 @@ class Pipes:
                 received=pipe.cluster.received,
                 deaf=late or pipe.cluster.paused or not pipe.open,
             )
-            verdict = judge(hearing, now=now, last_cut=self._last_cut, limits=self._limits)
+            verdict = judge(hearing, now=now, last_cut=self._last_cut, limits=limits)
+            if hearing.received:
+                self._slow_starts = 0
             if verdict is not Verdict.KEEP:
                 self._cut(pipe, verdict, "silence" if hearing.received else "no_greeting", now)
 
     def _cut(self, pipe: Pipe, verdict: Verdict, reason: str, now: float) -> None:
         self._metrics.cut(reason)
         self._last_cut = now
+        self._slow_starts += reason == "no_greeting"
         pipe.cut()
         if verdict is Verdict.CUT_CONNECTION:
             self._complaints.utter(reason, "nothing came from the cluster again: connecting again")

@@ -20,6 +20,10 @@ REPEAT_SECONDS: Final = 60.0
 """A second cut so soon after the first says that the connection itself is dead."""
 
 
+MOST_PATIENCE: Final = 6.0
+"""So many times its usual time a start may take, after several that took too long."""
+
+
 class Verdict(Enum):
     """What to do about a pipe."""
 
@@ -42,6 +46,15 @@ class Hearing(NamedTuple):
     """When it was last heard, or began to be listened to."""
     received: int = 0
     """Bytes heard so far."""
+
+
+def patience(failures: int) -> float:
+    """How many times its usual time the next start may take, after so many that took too long.
+
+    A service node that is too busy to start a gate in time is not helped by being asked for another
+    one each time: what it has done so far would be thrown away for ever.
+    """
+    return min(2.0**failures, MOST_PATIENCE)
 
 
 def listen(before: Hearing, *, now: float, received: int, deaf: bool) -> Hearing:

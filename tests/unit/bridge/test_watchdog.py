@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.bridge.watchdog import REPEAT_SECONDS, Hearing, Limits, Verdict, judge, listen
+from headrace.bridge.watchdog import (
+    REPEAT_SECONDS,
+    Hearing,
+    Limits,
+    Verdict,
+    judge,
+    listen,
+    patience,
+)
 
 LIMITS = Limits(silence=12.0, greeting=5.0)
 TIMES = st.floats(0, 1e6)
@@ -63,3 +71,7 @@ def test_a_silent_pipe_is_cut_sooner_or_later(
     now = since + 12.0 + over
     assert listen(hearing, now=now, received=received, deaf=False) == hearing
     assert verdict(hearing, now, last_cut) is not Verdict.KEEP
+
+
+def test_who_is_too_slow_to_start_is_given_more_time_within_bounds() -> None:
+    assert [patience(failures) for failures in (0, 1, 2, 3, 50)] == [1, 2, 4, 6, 6]
