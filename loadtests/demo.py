@@ -66,7 +66,7 @@ def running(delay_ms: float = 0.0, workers: int = 1) -> Iterator[Info]:
                 [sys.executable, "-P", "-c", _COMMAND, "demo", "--engine", "sim", *options],
                 env={
                     **os.environ,
-                    "PYTHONPATH": str(ROOT),
+                    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
                     "SIM_DELAY_MS": str(delay_ms),
                     # The path is measured, not its queue: as many as the engine takes.
                     "HEADRACE_WORKER__SLOTS": str(SLOTS),
