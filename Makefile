@@ -106,6 +106,10 @@ fuzz-auth: $(STAMP) ## the keys' door with a million headers, and whether its ti
 	@$(BIN)/python -m loadtests.auth_fuzz $(ARGS)
 	@$(BIN)/python -m loadtests.auth_timing
 
+.PHONY: bench-gateway
+bench-gateway: $(STAMP) ## what people, limits and accounts cost the edge, in turns with a bare one
+	@$(BIN)/python -m loadtests.gateway_cost $(ARGS)
+
 .PHONY: fmt
 fmt: $(STAMP) ## put the code into shape
 	$(BIN)/ruff check --fix-only --quiet .

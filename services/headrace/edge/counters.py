@@ -37,7 +37,7 @@ class Count(msgspec.Struct):
     lease: int = 0
     """What the store has counted for us, and we have not used yet."""
     idle: bool = False
-    """Whether the lease was not used since the last sync."""
+    """Whether it was not looked at since the last sync."""
 
     @property
     def used(self) -> int:
@@ -68,6 +68,7 @@ class Counters:
         self._counts: dict[Name, Count] = {}
         self._here: dict[str, int] = {}
         self._elsewhere: Mapping[str, int] = {}
+        self._current: dict[Window, tuple[int, float]] = {}
 
     def standings(self, quotas: Iterable[Quota], now: float) -> list[Standing]:
         """How each quota stands."""
@@ -86,13 +87,13 @@ class Counters:
     def enter(self, quotas: Iterable[Quota], now: float) -> None:
         """Count a request: in the leases that there are, or else here."""
         for quota in quotas:
-            if quota.metric in MOMENTARY:
-                self.add(quota, 1, now)
-            elif quota.metric is Metric.REQUESTS:
+            metric = quota.metric
+            if metric is Metric.CONCURRENCY or metric is Metric.QUEUED:
+                self._here[quota.counter] = self._here.get(quota.counter, 0) + 1
+            elif metric is Metric.REQUESTS:
                 count = self._count(quota, now)
                 if count.lease > 0:
                     count.lease -= 1
-                    count.idle = False
                 else:
                     count.pending += 1
 
@@ -109,6 +110,10 @@ class Counters:
 
     # --- the store ------------------------------------------------------------------------------
 
+    def touched(self) -> list[Name]:
+        """The counters that were looked at since the last `news`."""
+        return [name for name, count in self._counts.items() if not count.idle]
+
     def unsaid(self, names: Iterable[Name]) -> dict[Name, tuple[float, int]]:
         """What the store does not know yet: each window's end, and how much."""
         return {
@@ -120,7 +125,7 @@ class Counters:
     def news(self, *, last: bool = False) -> dict[Name, tuple[float, int]]:
         """All that the store does not know yet, with the leases that are given back.
 
-        Those that were not used since the last call; with `last`, all.
+        Those that were not looked at since the last call; with `last`, all.
         """
         for count in self._counts.values():
             if count.lease and (count.idle or last):
@@ -142,7 +147,6 @@ class Counters:
         for name, amount in granted.items():
             if name in self._counts:
                 self._counts[name].lease += amount
-                self._counts[name].idle = False
 
     def owe(self, name: Name, amount: int) -> None:
         """What is leased though the store could not be asked is to be told to it later."""
@@ -176,12 +180,16 @@ class Counters:
         return Standing(quota, count.used, count.ends)
 
     def _count(self, quota: Quota, now: float) -> Count:
-        name = name_of(quota, now)
-        count = self._counts.get(name)
+        begin, ends = self._current.get(quota.window, (0, 0.0))
+        if not begin <= now < ends:
+            begin, ends = windows.begin(quota.window, now), windows.end(quota.window, now)
+            self._current[quota.window] = begin, ends
+        count = self._counts.get((quota.counter, begin))
         if count is None:
-            count = Count(windows.end(quota.window, now))
+            count = Count(ends)
             if len(self._counts) < MAX_COUNTERS:
-                self._counts[name] = count
+                self._counts[quota.counter, begin] = count
+        count.idle = False
         return count
 
 

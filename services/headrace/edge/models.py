@@ -40,6 +40,7 @@ class Model:
         self.external = external
         """Whether its prompts leave the site."""
         self.facts = facts
+        self._access = access.Model(facts.name, slug, external)
         self.fixed = fixed
         """Whether it is in edge.toml, and stays whatever clusters say."""
         self.listed = fixed
@@ -60,7 +61,10 @@ class Model:
     @property
     def access(self) -> access.Model:
         """What counts of it for who may use it."""
-        return access.Model(self.facts.name, self.slug, self.external)
+        known = self._access
+        if known.name != self.facts.name:
+            known = self._access = access.Model(self.facts.name, self.slug, self.external)
+        return known
 
     @property
     def removed(self) -> bool:

@@ -50,6 +50,8 @@ class Tally:
         self._turn = asyncio.Lock()
         self._asked: list[_Asked] = []
         self._heard = False
+        self._spoken = False
+        self._whole = False
         self._pruned = 0.0
 
     async def run(self) -> None:
@@ -61,21 +63,29 @@ class Tally:
     async def sync(self, *, last: bool = False) -> bool:
         """Tell the store what was counted here, and hear what was elsewhere."""
         counters, now = self._counters, time.time()
-        counters.others = self._others()
+        others = self._others()
+        if others:
+            counters.others, self._whole = others, False
         async with self._turn:
-            news, here = counters.news(last=last), counters.here
-            alone = not counters.others and self._heard
+            touched, here = counters.touched(), counters.here
+            news = counters.news(last=last)
+            alone = not others and self._whole
             if alone and not news:
                 counters.forget(now)
                 return True  # there is nobody to tell, or to hear
             prune = now - self._pruned > PRUNE_SECONDS
 
             def work(connection: Connection) -> tuple[list[Value], dict[str, int]]:
-                tally.add(connection, news)
-                tally.tell(connection, self._edge, {} if last else here, now)
+                tally.add_all(connection, news)
+                if here or self._spoken:
+                    tally.tell(connection, self._edge, {} if last else here, now)
                 if prune:
                     tally.prune(connection, now)
-                return tally.values(connection, now), tally.elsewhere(connection, self._edge, now)
+                # Beside others one asks for what one needs. Who begins, or is left alone, has to
+                # know all: from then on a counter that is not known here is at nothing.
+                names = touched if self._heard and (others or self._whole) else None
+                values = tally.values(connection, now, names)
+                return values, tally.elsewhere(connection, self._edge, now)
 
             try:
                 values, elsewhere = await self._do(work)
@@ -85,7 +95,9 @@ class Tally:
             counters.said(news, values)
             counters.hear(elsewhere)
             counters.forget(now)
-            self._heard = True
+            self._heard, self._spoken = True, bool(here)
+            if not others:
+                counters.others, self._whole = 0, True
             self._pruned = now if prune else self._pruned
             return True
 

@@ -11,11 +11,14 @@ from headrace.edge.limiter import Limiter, Ticket
 from headrace.edge.live import LiveRequest
 from headrace.gateway import access, quotas
 from headrace.gateway.access import Model
+from headrace.gateway.quotas import Quota
+from headrace.gateway.snapshot import Grant
 from headrace.gateway.usage import Row
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import End, Fail, Frame, Usage
 
+MAX_KNOWN: Final = 100_000
 NOTHING: Final = Usage()
 
 
@@ -26,6 +29,9 @@ class Turnstile:
         self._keys = keys
         self._limiter = limiter
         self._accounts = accounts
+        self._of = keys.snapshot
+        self._known: dict[tuple[str, Model, Endpoint], tuple[str, tuple[Quota, ...]]] = {}
+        """What was found out of the snapshot `_of`."""
 
     async def enter(
         self, id: str, principal: Principal, model: Model, endpoint: Endpoint
@@ -37,11 +43,26 @@ class Turnstile:
         grant = principal.grant
         if grant is None:
             return None
-        group = access.accounted(grant.rights, model, endpoint)
-        counted = quotas.quotas(self._keys.snapshot.book, grant.who, group, model)
+        group, counted = self._counted(grant, model, endpoint)
         ticket = await self._limiter.enter(id, counted)
         told = ratelimit.headers(ticket.standings, time.time()) if ticket.standings else []
         return Admission(grant, group, model.name, ticket, told)
+
+    def _counted(
+        self, grant: Grant, model: Model, endpoint: Endpoint
+    ) -> tuple[str, tuple[Quota, ...]]:
+        """The group to which a request is accounted, and what counts against it."""
+        snapshot = self._keys.snapshot
+        if self._of is not snapshot:
+            self._of, self._known = snapshot, {}
+        asked = (grant.who.key, model, endpoint)
+        known = self._known.get(asked)
+        if known is None:
+            group = access.accounted(grant.rights, model, endpoint)
+            known = group, quotas.quotas(snapshot.book, grant.who, group, model)
+            if len(self._known) < MAX_KNOWN:
+                self._known[asked] = known
+        return known
 
     def started(self, request: LiveRequest) -> None:
         """A worker has taken it."""

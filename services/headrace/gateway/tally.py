@@ -3,7 +3,7 @@
 Blocks; for threads. Names and windows are those of the edge's `Counters`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,9 @@ STALE_SECONDS: Final = 5.0
 
 PART: Final = 4
 """Of what is left each process may claim a fourth of its share at once."""
+
+CHUNK: Final = 500
+"""Names in one question."""
 
 KEEP_SECONDS: Final = 3600.0
 """How long counters of windows that are over stay."""
@@ -39,6 +42,23 @@ def add(connection: Connection, amounts: Mapping[Name, tuple[float, int]]) -> di
         ).returning(table.c.value)
         found[name] = int(connection.execute(statement).scalar_one())
     return found
+
+
+def add_all(connection: Connection, amounts: Mapping[Name, tuple[float, int]]) -> None:
+    """The same for many, without a word of what they are then."""
+    if not amounts:
+        return
+    table = schema.counters
+    statement = _insert(connection, table)
+    statement = statement.on_conflict_do_update(
+        index_elements=[table.c.name, table.c.window],
+        set_={"value": table.c.value + statement.excluded.value},
+    )
+    rows = [
+        {"name": name[0], "window": name[1], "ends": amounts[name][0], "value": amounts[name][1]}
+        for name in sorted(amounts)
+    ]
+    connection.execute(statement, rows)
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -72,13 +92,21 @@ def claim(connection: Connection, asked: Claim) -> Granted:
     return Granted(leases, values | add(connection, more))
 
 
-def values(connection: Connection, now: float) -> list[tuple[str, int, float, int]]:
-    """All counters whose windows are not over: name, beginning, end, value."""
+def values(
+    connection: Connection, now: float, names: Sequence[Name] | None = None
+) -> list[tuple[str, int, float, int]]:
+    """Counters whose windows are not over, all or these: name, beginning, end, value."""
     table = schema.counters
-    rows = connection.execute(
-        select(table.c.name, table.c.window, table.c.ends, table.c.value).where(table.c.ends > now)
-    )
-    return [(name, window, ends, value) for name, window, ends, value in rows]
+    query = select(table.c.name, table.c.window, table.c.ends, table.c.value)
+    query = query.where(table.c.ends > now)
+    if names is None:
+        return [tuple(row) for row in connection.execute(query)]
+    found = []
+    for start in range(0, len(names), CHUNK):
+        wanted = {name for name, _ in names[start : start + CHUNK]}
+        rows = connection.execute(query.where(table.c.name.in_(sorted(wanted))))
+        found += [tuple(row) for row in rows]
+    return found
 
 
 def tell(connection: Connection, edge: str, here: Mapping[str, int], now: float) -> None:
