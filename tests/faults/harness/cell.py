@@ -64,7 +64,7 @@ async def run(site: Site, blow: Blow, phase: Phase) -> Result:
     return Result(
         blow=blow,
         phase=phase,
-        verdicts=tuple(verdicts(clients, blow.edge)),
+        verdicts=tuple(verdicts(clients, blow.door)),
         slowest=max(client.seen.seconds for client in clients),
         left_over=left_over,
     )
