@@ -8,6 +8,7 @@ the file's folder. Tests that would gain nothing from the second run ask for `na
 import contextlib
 import io
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -52,13 +53,26 @@ class StartNats(Protocol):
     def __call__(self, config: Path, *ports: int) -> NatsServer: ...
 
 
+PORTS = range(10_000, 32_000)
+
+
 def free_ports(count: int) -> list[int]:
-    """Different free ports of the loopback: all are held until all are known."""
+    """Different free ports of the loopback: all are held until all are known.
+
+    Below those that the system gives to connections: one of many may take a port between now and
+    its server's start.
+    """
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            port = secrets.choice(PORTS)
+            probe = held.enter_context(socket.socket())
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+        return found
 
 
 def free_port() -> int:

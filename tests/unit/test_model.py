@@ -40,3 +40,8 @@ def test_a_failing_history_is_told_in_lines() -> None:
         told = run(0, kept=True)
     assert told.failure
     assert any("Accepted" in line for line in told.history.lines)
+
+
+def test_a_message_that_was_taken_twice_gives_its_numbers_once() -> None:
+    """The queue's answer is late, the hub restarts, and the same message is published again."""
+    assert not run(30936).failure

@@ -34,11 +34,43 @@ class Publisher:
     async def publish(self, request: LiveRequest) -> None:
         """Publish `request` as it stands; again with the same id is harmless.
 
-        Numbers of attempts are never used twice, though: a hub that was restarted counts anew.
+        Numbers of attempts are never used twice, though: a hub that was restarted counts anew, and
+        may take what it has taken before.
         """
-        number, first = request.publishes, ATTEMPTS * request.tries
-        request.tries += 1
-        envelope = Request(
+        number, oldest = request.publishes, ATTEMPTS * request.tries
+        message_id = f"{request.id}.{number}"
+        ttl = request.deadline - self._time()
+        for last in (False, True):
+            first = ATTEMPTS * request.tries
+            request.tries += 1
+            data = codec.encode(self._envelope(request, first))
+            try:
+                ack = await self._jetstream.publish(
+                    request.model, request.lane, self._edge, data, id=message_id, ttl_seconds=ttl
+                )
+            except HeadraceError as error:
+                if last or error.code is not Code.UNAVAILABLE:
+                    raise
+                continue  # the acknowledgement may be what was lost: the same id is taken once
+            answer = request.answer
+            low = oldest if ack.duplicate else first
+            other = not low < answer.attempt < first + ATTEMPTS
+            if (
+                self._live.get(request.id) is None  # the client left while it was under way
+                or request.publishes != number  # there is a newer one
+                # All is there, of an attempt at an older message. One at this one acknowledges it.
+                or (other and answer.phase is Phase.ENDED)
+                # An attempt that was given up goes on.
+                or (other and answer.phase is Phase.RUNNING and not ack.duplicate)
+            ):
+                self._background.spawn(self._delete(ack.seq))
+            else:
+                request.seq = ack.seq
+            return
+
+    def _envelope(self, request: LiveRequest, first: int) -> Request:
+        """The message, with attempts above `first`."""
+        return Request(
             version=VERSION,
             id=request.id,
             edge=self._edge,
@@ -52,32 +84,6 @@ class Publisher:
             trace=request.trace,
             partial=request.partial,
         )
-        data = codec.encode(envelope)
-        message_id = f"{request.id}.{number}"
-        ttl = request.deadline - self._time()
-        for last in (False, True):
-            try:
-                ack = await self._jetstream.publish(
-                    request.model, request.lane, self._edge, data, id=message_id, ttl_seconds=ttl
-                )
-            except HeadraceError as error:
-                if last or error.code is not Code.UNAVAILABLE:
-                    raise
-                continue  # the acknowledgement may be what was lost: the same id is taken once
-            answer = request.answer
-            other = not first < answer.attempt < first + ATTEMPTS
-            if (
-                self._live.get(request.id) is None  # the client left while it was under way
-                or request.publishes != number  # there is a newer one
-                # All is there, of an attempt at an older message. One at this one acknowledges it.
-                or (other and answer.phase is Phase.ENDED)
-                # An attempt that was given up goes on.
-                or (other and answer.phase is Phase.RUNNING and not ack.duplicate)
-            ):
-                self._background.spawn(self._delete(ack.seq))
-            else:
-                request.seq = ack.seq
-            return
 
     async def again(self, request: LiveRequest) -> None:
         """Until the queue has it: it was accepted once, so it waits for a queue that is full.
