@@ -64,7 +64,7 @@ async def run(stage: Stage, seconds: float) -> Ceilings:
         generator = await well(plan, {})
     used = engine.costs["engine"].cpu_seconds or 1e-9
     generated = generator.summary.generator_cpu_seconds or 1e-9
-    return Ceilings(
+    found = Ceilings(
         machine=on,
         tokens=TOKENS,
         generators=PROCESSES,
@@ -78,6 +78,8 @@ async def run(stage: Stage, seconds: float) -> Ceilings:
         late_p50_ms=opened.summary.late_ms.p50,
         late_p99_ms=opened.summary.late_ms.p99,
     )
+    print(told(found), flush=True)
+    return found
 
 
 async def well(plan: Plan, roots: dict[str, int]) -> Metered:

@@ -59,6 +59,8 @@ async def running(engines: Mapping[str, int]) -> AsyncIterator[LiteLLM]:
         program = ENVIRONMENT / "bin"
         argv = [str(program / "python"), str(program / "litellm"), "--config", str(config)]
         argv += ["--host", "127.0.0.1", "--port", str(port), "--num_workers", str(WORKERS)]
+        # A worker that is busy, or still loading, is otherwise taken for dead after 5 s.
+        argv += ["--timeout_worker_healthcheck", "60"]
         proxy = Running("litellm", argv, _ENV, Path(folder) / "log")
         try:
             url = f"http://127.0.0.1:{port}"

@@ -2,24 +2,40 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
+from time import perf_counter
 from typing import Final
 
 from headrace.cli.http import HttpError, get
-from loadtests.bench.parts import wait
+from loadtests.bench import meter
 
-IDLE_SECONDS: Final = 60.0
+LIMIT_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 0.3
+BUSY: Final = 0.25
+"""Of a core: above this somebody is still at work."""
 
 _COUNTS: Final = re.compile(rb"^vllm:num_requests_\w+\S* (\d+)", re.MULTILINE)
 
 
-async def idle(engine: str, seconds: float = IDLE_SECONDS) -> None:
-    """Wait until the engine at this URL works on nothing. Raises NotServing."""
+async def calm(engine: str, roots: Mapping[str, int], seconds: float = LIMIT_SECONDS) -> bool:
+    """Wait until the engine at this URL works on nothing, and nor do the processes in `roots`.
 
-    async def nothing_runs() -> bool:
-        try:
-            _, page = await asyncio.to_thread(get, f"{engine}/metrics")
-        except HttpError:
-            return False
-        return not any(map(int, _COUNTS.findall(page)))
+    False where they still do after so many seconds.
+    """
+    until = perf_counter() + seconds
+    while perf_counter() < until:
+        before = meter.look(roots)
+        await asyncio.sleep(LOOK_SECONDS)
+        used = sum(meter.spent(before, meter.look(roots)).values()) / LOOK_SECONDS
+        if used < BUSY and await asyncio.to_thread(idle, engine):
+            return True
+    return False
 
-    await wait(nothing_runs, "an idle engine", seconds)
+
+def idle(engine: str) -> bool:
+    """Whether the engine says that nothing runs or waits in it."""
+    try:
+        _, page = get(f"{engine}/metrics")
+    except HttpError:
+        return False
+    return not any(map(int, _COUNTS.findall(page)))

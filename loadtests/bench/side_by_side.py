@@ -15,8 +15,7 @@ from loadtests.bench.loads import Load, Size
 from loadtests.bench.machine import machine
 from loadtests.bench.metered import Metered, metered
 from loadtests.bench.models import FAST
-from loadtests.bench.parts import NotServing
-from loadtests.bench.quiet import idle
+from loadtests.bench.quiet import calm
 from loadtests.bench.rows import Level, SideBySide, alone, row
 from loadtests.bench.stage import Stage
 from loadtests.load.fleet import measure
@@ -91,10 +90,8 @@ async def level(found: Field, load: Load) -> Level:
             runs[contender.name].append(made)
             told = f"{made.summary.requests_per_second:.0f} requests/s, {made.summary.outcomes}"
             print(f"    {contender.name}: {told} ({perf_counter() - began:.0f} s)", flush=True)
-            try:
-                await idle(found.contenders[0].targets[load.model.name])
-            except NotServing as error:
-                print(f"    {contender.name} goes on although nobody waits: {error}", flush=True)
+            if not await calm(found.contenders[0].targets[load.model.name], roots):
+                print(f"    {contender.name} goes on although nobody waits", flush=True)
     return Level(
         streams=load.streams,
         tokens=load.tokens,
