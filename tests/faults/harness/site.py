@@ -141,11 +141,18 @@ class Site:
     async def ready(self, seconds: float) -> float:
         """Wait until every worker serves and the queue is empty; how long that took."""
         begun = time.monotonic()
-        while not (await self.workers_ready() == len(self.workers) and await self._calm()):
+        while not await self._is_ready():
             if time.monotonic() - begun > seconds:
                 raise AssertionError(f"not ready within {seconds:g} s\n{self.told()}")
             await asyncio.sleep(5 * POLL_SECONDS)
         return time.monotonic() - begun
+
+    async def _is_ready(self) -> bool:
+        if not (await self.workers_ready() == len(self.workers) and await self._calm()):
+            return False
+        # An edge that has just come back to the hub says so itself.
+        pages = [f"{url.removesuffix('/v1')}/readyz" for url in self.urls]
+        return all([await _quietly(_get, page) is not None for page in pages])
 
     async def workers_ready(self) -> int:
         """How many workers the edge may give work to."""
