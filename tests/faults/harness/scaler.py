@@ -25,14 +25,15 @@ SCALER = "alpha-scaler"
 
 async def cells(folder: Path) -> AsyncIterator[Result]:
     """Play all of them."""
-    farm = await asyncio.to_thread(running(folder).__enter__)
+    context = running(folder)  # kept: with its generator the farm would end
+    farm = await asyncio.to_thread(context.__enter__)
     try:
         await asyncio.to_thread(lambda: farm.serve(scale={"min": 0, "max": 1}))
         for fault in FAULTS:
             for phase in PHASES:
                 yield await cell(farm, fault, phase)
     finally:
-        await asyncio.to_thread(farm.stop)
+        await asyncio.to_thread(context.__exit__, None, None, None)
 
 
 async def cell(farm: Farm, fault: Fault, phase: Phase) -> Result:
