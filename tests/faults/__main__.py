@@ -26,8 +26,6 @@ from tests.faults.harness.storm import Storm
 from tests.parts import ROOT, why_missing
 
 RESULTS = ROOT / "loadtests/results/faults.md"
-SITES = 2
-"""So many work on the phases side by side: most of a cell is waiting."""
 STORM = Plan(slots=16, engine_slots=12, deadline_seconds=300.0)
 
 
@@ -53,7 +51,7 @@ class Run:
         todo = [(fault, phase) for fault in FAULTS for phase in Phase if part in {"", fault.part}]
         todo.reverse()
         async with asyncio.TaskGroup() as sites:
-            for _ in range(SITES):
+            for _ in range(self.options.sites):
                 sites.create_task(self._cells(todo))
 
     async def _cells(self, todo: list[tuple[Fault, Phase]]) -> None:
@@ -116,6 +114,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=1, help="the same requests and faults for the same seed")
     add("--minutes", type=float, default=60.0, help="by then the faults at random end")
     add("--streams", type=int, default=24, help="requests at a time")
+    add("--sites", type=int, default=2, help="work on the phases side by side: a cell mostly waits")
     add("--no-matrix", dest="matrix", action="store_false", help="leave out the phases")
     add("--part", default="", help="of the phases only those of this part")
     add("--continues", default="tokens", help="how engines go on after others: tokens, text or no")
