@@ -106,7 +106,8 @@ def _side_by_side(results: Results, drawn: Sequence[str]) -> Iterator[str]:
     for level in found.levels:
         streams = "1 stream" if level.streams == 1 else f"{level.streams:,} streams"
         delay = f", {level.delay_ms:g} ms apart" if level.delay_ms else ", no delay"
-        turns = "turns" if level.streams == 1 else "rounds"
+        turns = "turn" if level.streams == 1 else "round"
+        turns += "s" * (level.rounds > 1)
         yield f"### {streams} of {level.tokens} tokens{delay}"
         yield from ("", f"{level.rounds} {turns}.", "", *tables.level(level))
     sixteen = next((level for level in found.levels if level.streams == 16), None)
