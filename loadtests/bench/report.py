@@ -6,7 +6,7 @@ from typing import Final
 
 from loadtests.bench import plots, tables
 from loadtests.bench.aims import aims
-from loadtests.bench.results import Results, Run, read
+from loadtests.bench.results import FILES, Results, Run, read
 
 HEAD: Final = """\
 # Speed, measured side by side
@@ -67,7 +67,7 @@ def write(folder: Path, *, draw: bool = True) -> Results:
 
 def page(results: Results, drawn: Sequence[str] = ()) -> str:
     """The whole page."""
-    lines = [HEAD, *_about(results.run), "## Aims", "", *tables.aims(aims(results))]
+    lines = [HEAD, *_about(results.run), *_earlier(results), "## Aims", "", *tables.aims(aims(results))]
     lines += [*_side_by_side(results, drawn), *_parts(results), *_growth(results, drawn)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -91,6 +91,17 @@ def _about(run: Run | None) -> Iterator[str]:
         if done.failure:
             yield f"**{name} failed: {done.failure}**"
             yield ""
+
+
+def _earlier(results: Results) -> Iterator[str]:
+    """Which parts are of another run than the last one."""
+    if results.run is None:
+        return
+    for name in sorted(FILES.keys() - {"run"} - results.run.parts.keys()):
+        part = getattr(results, name)
+        if part is not None:
+            commit = part.machine.commit or "unknown"
+            yield from (f"**{name} is of an earlier run, at commit {commit}.**", "")
 
 
 def _side_by_side(results: Results, drawn: Sequence[str]) -> Iterator[str]:
