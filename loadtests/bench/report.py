@@ -67,7 +67,8 @@ def write(folder: Path, *, draw: bool = True) -> Results:
 
 def page(results: Results, drawn: Sequence[str] = ()) -> str:
     """The whole page."""
-    lines = [HEAD, *_about(results.run), *_earlier(results), "## Aims", "", *tables.aims(aims(results))]
+    lines = [HEAD, *_about(results.run), *_earlier(results)]
+    lines += ["## Aims", "", *tables.aims(aims(results))]
     lines += [*_side_by_side(results, drawn), *_parts(results), *_growth(results, drawn)]
     return "\n".join(lines).rstrip() + "\n"
 
