@@ -16,7 +16,7 @@ from loadtests.bench.machine import Machine, machine
 from loadtests.bench.models import ASLEEP, SLOW
 from loadtests.bench.stage import Stage
 from loadtests.load.addresses import parse
-from loadtests.load.fleet import START_SECONDS, measure
+from loadtests.load.fleet import measure
 from loadtests.load.loops import closed
 from loadtests.load.plans import Closed, Plan
 from loadtests.load.requests import Requester
@@ -123,8 +123,9 @@ async def streams(stage: Stage, size: Size) -> tuple[list[Streaming], dict[str, 
     )
     pids = (stage.pid("edge"), stage.pid(f"worker-{SLOW.name}"))
     before = [meter.rss(pid) for pid in pids]
-    load = asyncio.create_task(measure(plan, 1))
-    began = perf_counter() + START_SECONDS
+    begun: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    load = asyncio.create_task(measure(plan, 1, begun))
+    began = await begun
     found = []
     for tokens in (size.tokens // 4, size.tokens * 9 // 10):
         await asyncio.sleep(began + tokens * SLOW.delay_ms / 1000 - perf_counter())

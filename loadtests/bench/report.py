@@ -6,7 +6,7 @@ from typing import Final
 
 from loadtests.bench import plots, tables
 from loadtests.bench.aims import aims
-from loadtests.bench.results import Results, Run, read
+from loadtests.bench.results import FILES, Results, Run, read
 
 HEAD: Final = """\
 # Speed, measured side by side
@@ -67,7 +67,8 @@ def write(folder: Path, *, draw: bool = True) -> Results:
 
 def page(results: Results, drawn: Sequence[str] = ()) -> str:
     """The whole page."""
-    lines = [HEAD, *_about(results.run), "## Aims", "", *tables.aims(aims(results))]
+    lines = [HEAD, *_about(results.run), *_earlier(results)]
+    lines += ["## Aims", "", *tables.aims(aims(results))]
     lines += [*_side_by_side(results, drawn), *_parts(results), *_growth(results, drawn)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -93,6 +94,17 @@ def _about(run: Run | None) -> Iterator[str]:
             yield ""
 
 
+def _earlier(results: Results) -> Iterator[str]:
+    """Which parts are of another run than the last one."""
+    if results.run is None:
+        return
+    for name in sorted(FILES.keys() - {"run"} - results.run.parts.keys()):
+        part = getattr(results, name)
+        if part is not None:
+            commit = part.machine.commit or "unknown"
+            yield from (f"**{name} is of an earlier run, at commit {commit}.**", "")
+
+
 def _side_by_side(results: Results, drawn: Sequence[str]) -> Iterator[str]:
     found = results.side_by_side
     if found is None:
@@ -106,7 +118,8 @@ def _side_by_side(results: Results, drawn: Sequence[str]) -> Iterator[str]:
     for level in found.levels:
         streams = "1 stream" if level.streams == 1 else f"{level.streams:,} streams"
         delay = f", {level.delay_ms:g} ms apart" if level.delay_ms else ", no delay"
-        turns = "turns" if level.streams == 1 else "rounds"
+        turns = "turn" if level.streams == 1 else "round"
+        turns += "s" * (level.rounds > 1)
         yield f"### {streams} of {level.tokens} tokens{delay}"
         yield from ("", f"{level.rounds} {turns}.", "", *tables.level(level))
     sixteen = next((level for level in found.levels if level.streams == 16), None)

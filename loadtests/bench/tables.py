@@ -49,9 +49,8 @@ def level(found: Level) -> list[str]:
 
 
 def _cpu(row: Row) -> float:
-    if not row.cpu_ms:
-        return float("nan")
-    return sum(each for part, each in row.cpu_ms.items() if part not in {"generator", "engine"})
+    own = [each for part, each in row.cpu_ms.items() if part not in {"generator", "engine"}]
+    return sum(own) if own else float("nan")
 
 
 def costs(found: Level) -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import struct
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -16,15 +17,18 @@ from loadtests.load.plans import Plan
 from loadtests.load.samples import Sample, Summary, summary
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-START_SECONDS: Final = 1.0
-"""Time for an interpreter to start and import, so that all processes begin at the same moment."""
+LEAD_SECONDS: Final = 0.05
+"""From the word that all are ready to the moment at which all begin."""
+
+READY: Final = b"+"
+_SIZE: Final = struct.Struct("<I")
+_MOMENT: Final = struct.Struct("<d")
 
 
 class Share(msgspec.Struct, frozen=True):
-    """What one process is told."""
+    """What one process is told; when to begin it hears when all of them are ready."""
 
     plan: Plan
-    start: float
     part: int
     parts: int
 
@@ -36,14 +40,36 @@ class Result(msgspec.Struct, frozen=True):
     cpu_seconds: float
 
 
-async def measure(plan: Plan, processes: int) -> Summary:
-    """Make the load with so many processes and sum up. Raises RuntimeError if one of them fails."""
-    # perf_counter is the system's monotonic clock on Linux: the same in every process.
-    start = perf_counter() + START_SECONDS
-    shares = [Share(plan, start, part, processes) for part in range(processes)]
-    results = await asyncio.gather(*(_child(share) for share in shares))
+async def measure(
+    plan: Plan, processes: int, began: "asyncio.Future[float] | None" = None
+) -> Summary:
+    """Make the load with so many processes and sum up. Raises RuntimeError if one of them fails.
+
+    `began` is told the moment at which they begin, by `perf_counter`.
+    """
+    # All at the same moment, however long an interpreter takes to start on a busy machine.
+    start: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+    gate = Gate(processes, began or start)
+    shares = [Share(plan, part, processes) for part in range(processes)]
+    results = await asyncio.gather(*(_child(share, gate) for share in shares))
     samples = [sample for result in results for sample in result.samples]
     return summary(samples, sum(result.cpu_seconds for result in results))
+
+
+class Gate:
+    """Opens when everybody is there."""
+
+    def __init__(self, parties: int, opened: "asyncio.Future[float]") -> None:
+        self._left = parties
+        self._opened = opened
+
+    async def passed(self) -> float:
+        """Be there, and wait for the others: the moment to begin."""
+        self._left -= 1
+        if not self._left:
+            # perf_counter is the system's monotonic clock on Linux: the same in every process.
+            self._opened.set_result(perf_counter() + LEAD_SECONDS)
+        return await asyncio.shield(self._opened)
 
 
 def cpu_seconds() -> float:
@@ -52,17 +78,27 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-async def _child(share: Share) -> Result:
+async def _child(share: Share, gate: Gate) -> Result:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "loadtests.load.fleet"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        out, _ = await process.communicate(msgspec.msgpack.encode(share))
+        told = msgspec.msgpack.encode(share)
+        process.stdin.write(_SIZE.pack(len(told)) + told)
+        await process.stdout.readexactly(len(READY))
+        out, _ = await process.communicate(_MOMENT.pack(await gate.passed()))
+    except asyncio.IncompleteReadError:
+        await process.wait()
+        raise RuntimeError("a generator process does not start") from None
     except BaseException:
-        process.kill()
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
         raise
     if process.returncode:
         raise RuntimeError(f"a generator process ended with {process.returncode}")
@@ -71,12 +107,16 @@ async def _child(share: Share) -> Result:
 
 def main() -> None:
     """One process of the fleet: a Share on standard input, a Result on standard output."""
-    share = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Share)
-    before = cpu_seconds()  # what the imports took is no part of the load
-    samples = uvloop.run(run(share.plan, start=share.start, part=share.part, parts=share.parts))
-    result = Result(samples, cpu_seconds() - before)
+    read = sys.stdin.buffer.read
+    share = msgspec.msgpack.decode(read(*_SIZE.unpack(read(_SIZE.size))), type=Share)
     # Standard output may be unbuffered (PYTHONUNBUFFERED), and then writes only a part of much.
     with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(READY)
+        out.flush()
+        (start,) = _MOMENT.unpack(read(_MOMENT.size))
+        before = cpu_seconds()  # what the imports took is no part of the load
+        load = run(share.plan, start=start, part=share.part, parts=share.parts)
+        result = Result(uvloop.run(load), cpu_seconds() - before)
         out.write(msgspec.msgpack.encode(result))
 
 

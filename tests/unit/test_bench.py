@@ -183,6 +183,7 @@ def test_the_page_says_what_failed_and_what_is_too_short() -> None:
     page = report.page(Results(run=run, side_by_side=SIDE_BY_SIDE))
     assert "**hops failed: no sshd**" in page
     assert "too short" in page
+    assert "**side_by_side is of an earlier run, at commit unknown.**" in page
     assert "**another is missing: not installed**" in page
     assert "### 1,000 streams of 30 tokens, 20 ms apart" in page
 
