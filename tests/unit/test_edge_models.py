@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from headrace.edge import models as module
 from headrace.edge import patience
-from headrace.edge.models import PLAN_SECONDS, Models
+from headrace.edge.models import Models
 from headrace.edge.options import KeyOptions, ModelOptions
 from headrace.edge.patience import FAIL, HOLD, Keepalive, Patience, parse, refusal, retry_after
 from headrace.edge.standing import SILENT, standing
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
-from headrace.protocol.plan import Facts, Interval, ModelPhase, Plan
+from headrace.protocol.plan import PLAN_SECONDS, Facts, Interval, ModelPhase, Plan
 from headrace.protocol.state import WorkerPhase, WorkerState
 
 FACTS = Facts("Acme/A", (Endpoint.CHAT, Endpoint.EMBEDDINGS))

@@ -1,10 +1,14 @@
 """What a cluster's scaler tells the edges about one model: that it exists, and where it stands."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 
 from headrace.protocol.endpoints import Endpoint
+
+PLAN_SECONDS: Final = 30.0
+"""A plan comes every few seconds: after this long its cluster is not believed any more."""
 
 
 class ModelPhase(StrEnum):

@@ -9,6 +9,10 @@ MARGIN_SECONDS: Final = 15.0
 """At the end of a walltime, after the drain: the engine must end too, and clocks may differ."""
 
 
+FRESH_SECONDS: Final = 3.5
+"""A heartbeat comes every second: this forgives the loss of two."""
+
+
 class WorkerPhase(StrEnum):
     """Where a worker is in its life."""
 

@@ -10,14 +10,8 @@ from headrace.gateway import access
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import Slug
-from headrace.protocol.plan import Facts, Plan
-from headrace.protocol.state import WorkerPhase, WorkerState
-
-FRESH_SECONDS: Final = 3.5
-"""A heartbeat comes every second: this forgives the loss of two."""
-
-PLAN_SECONDS: Final = 30.0
-"""A plan comes every few seconds: after this long its cluster is not believed any more."""
+from headrace.protocol.plan import PLAN_SECONDS, Facts, Plan
+from headrace.protocol.state import FRESH_SECONDS, WorkerPhase, WorkerState
 
 LEARN_SECONDS: Final = 10.0
 """After this long every cluster that is there has told its models."""

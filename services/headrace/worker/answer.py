@@ -92,7 +92,8 @@ class Answer:
         if not events:
             return Flow.GO
         self._done = sse.is_done(events)
-        self._events += events.count(_TEXT) - events.count(_NO_TEXT)
+        if self._taker is None or not self._taker.taken:  # who tells ids is counted by them
+            self._events += events.count(_TEXT) - events.count(_NO_TEXT)
         passed = self._reader.read(events)
         waits = bool(passed) and self._batcher.add(passed)
         if self._done:

@@ -26,12 +26,13 @@ STYLES: Final = {
 COLUMNS: Final = (
     "model / job", "state", "node", "backlog", "oldest", "running", "jobs", "left", "tok/s", "why",
 )  # fmt: skip
+FOLDS: Final = frozenset({"why", "model / job", "model / worker"})
 NUMBERS: Final = frozenset({"job", "backlog", "oldest", "running", "left", "age", "tok/s"})
 
 
 def top(status: Status, now: float) -> RenderableType:
     """The whole picture: how old it is, what is wrong, and each model with its workers."""
-    table = _table(COLUMNS)
+    table = table_of(COLUMNS)
     for model in status.models:
         table.add_row(*_model(model), style="bold")
         for worker in sorted(model.workers, key=lambda each: each.job):
@@ -55,19 +56,19 @@ def head(status: Status, now: float) -> list[Text]:
 
 def jobs(status: Status, now: float) -> Table:
     """One row per job."""
-    table = _table(("job", "model", "state", "node", "age", "left", "running", "tok/s", "why"))
+    table = table_of(("job", "model", "state", "node", "age", "left", "running", "tok/s", "why"))
     for model in status.models:
         for worker in sorted(model.workers, key=lambda each: each.job):
             began = worker.started_at or worker.submitted_at
             table.add_row(
                 str(worker.job or "?"),
                 model.model,
-                _state(worker.phase),
+                state_text(worker.phase),
                 worker.node,
                 duration(now - began) if began else "",
                 _left(worker, now),
                 _running(worker),
-                _speed(worker.tokens_per_second),
+                speed_text(worker.tokens_per_second),
                 why(worker, now),
             )
     return table
@@ -82,10 +83,11 @@ def why(worker: WorkerRow, now: float) -> str:
     return ", ".join(told)
 
 
-def _table(columns: Iterable[str]) -> Table:
+def table_of(columns: Iterable[str]) -> Table:
+    """An empty table of these columns."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
-        folds = name in {"why", "model / job"}
+        folds = name in FOLDS
         right = name in NUMBERS
         table.add_column(
             name, justify="right" if right else "left", no_wrap=not folds, overflow="fold"
@@ -98,14 +100,14 @@ def _model(model: ModelRow) -> list[str | Text]:
     there = sum(worker.phase not in {"draining", "ending"} for worker in model.workers)
     return [
         Text(model.name),
-        _state(model.phase),
+        state_text(model.phase),
         "",
         str(model.waiting),
         duration(model.oldest_wait) if model.waiting else "",
         str(model.running),
         f"{there} of {model.desired} ({model.minimum}-{model.maximum})",
         "",
-        _speed(speed),
+        speed_text(speed),
         _reason(model),
     ]
 
@@ -125,19 +127,20 @@ def _worker(worker: WorkerRow, now: float) -> list[str | Text]:
     waited = now - worker.submitted_at if worker.submitted_at and not worker.started_at else 0.0
     return [
         f"  {worker.job or 'submitted, no number yet'}",
-        _state(worker.phase),
+        state_text(worker.phase),
         worker.node,
         "",
         duration(waited) if waited else "",
         _running(worker),
         "",
         _left(worker, now),
-        _speed(worker.tokens_per_second),
+        speed_text(worker.tokens_per_second),
         Text(why(worker, now), style="dim"),
     ]
 
 
-def _state(phase: str) -> Text:
+def state_text(phase: str) -> Text:
+    """A phase in its colour."""
     return Text(phase, style=STYLES.get(phase, ""))
 
 
@@ -149,5 +152,6 @@ def _left(worker: WorkerRow, now: float) -> str:
     return duration(worker.ends_at - now) if worker.ends_at and worker.started_at else ""
 
 
-def _speed(tokens: float) -> str:
+def speed_text(tokens: float) -> str:
+    """Tokens per second; empty for what rounds to nothing."""
     return f"{tokens:.0f}" if tokens >= 0.5 else ""

@@ -5,14 +5,8 @@ from typing import Final
 
 import msgspec
 
-from headrace.protocol.plan import Plan
-from headrace.protocol.state import WorkerPhase, WorkerState
-
-FRESH_SECONDS: Final = 3.5
-"""A heartbeat comes every second: this forgives the loss of two."""
-
-PLAN_SECONDS: Final = 30.0
-"""A plan comes every few seconds."""
+from headrace.protocol.plan import PLAN_SECONDS, Plan
+from headrace.protocol.state import FRESH_SECONDS, WorkerPhase, WorkerState
 
 MAX_WORKERS: Final = 20_000
 """Heartbeats of more workers than that are left out, and plans of more models."""

@@ -3,10 +3,9 @@
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from headrace.cli.operate.board import STYLES
+from headrace.cli.operate.board import speed_text, state_text, table_of
 from headrace.cli.operate.heard import Beat, Heard
 from headrace.cli.operate.words import duration
 from headrace.protocol.plan import ModelPhase
@@ -15,31 +14,25 @@ from headrace.protocol.state import WorkerPhase
 COLUMNS: Final = (
     "model / worker", "state", "cluster", "node", "job", "running", "tok/s", "left", "why",
 )  # fmt: skip
-NUMBERS: Final = frozenset({"job", "running", "tok/s", "left"})
 
 
 def top(heard: Heard, now: float, clock: float) -> RenderableType:
     """Each model with its workers; `clock` is the time in Unix seconds, for ends of walltimes."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in COLUMNS:
-        table.add_column(
-            name, justify="right" if name in NUMBERS else "left", overflow="fold",
-            no_wrap=name not in {"why", "model / worker"},
-        )  # fmt: skip
+    table = table_of(COLUMNS)
     for model in plain(heard, now):
         rate = model["tokens_per_second"]
         reason = _text(model["reason"], "bold red" if model["state"] == "failed" else "")
         table.add_row(
-            model["model"], _state(model["state"]), "", "", "",
-            f"{model['running']}/{model['slots']}", _rate(rate), "", reason,
+            model["model"], state_text(model["state"]), "", "", "",
+            f"{model['running']}/{model['slots']}", speed_text(rate), "", reason,
             style="bold",
         )  # fmt: skip
         for each in model["workers"]:
             left = each["ends_at"] - clock if each["ends_at"] else 0.0
             table.add_row(
-                f"  {each['worker']}", _state(each["state"]), each["cluster"], _text(each["node"]),
-                str(each["job"] or ""), f"{each['running']}/{each['slots']}",
-                _rate(each["tokens_per_second"]), duration(left) if left > 0 else "",
+                f"  {each['worker']}", state_text(each["state"]), each["cluster"],
+                _text(each["node"]), str(each["job"] or ""), f"{each['running']}/{each['slots']}",
+                speed_text(each["tokens_per_second"]), duration(left) if left > 0 else "",
                 _text(each["reason"], "dim"),
             )  # fmt: skip
     if not table.row_count:
@@ -90,11 +83,3 @@ def _worker(beat: Beat) -> dict[str, Any]:
 def _text(told: str, style: str = "") -> Text:
     """A cluster's own words: no markup, and nothing that a terminal would obey."""
     return Text("".join(each if each.isprintable() else " " for each in told), style=style)
-
-
-def _state(phase: str) -> Text:
-    return Text(phase, style=STYLES.get(phase, ""))
-
-
-def _rate(tokens: float) -> str:
-    return f"{tokens:.0f}" if tokens >= 0.5 else ""  # what rounds to nothing
