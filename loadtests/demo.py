@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,9 +13,9 @@ from typing import Final
 
 import msgspec
 
+from loadtests.bench.places import free_port, python_path
 from loadtests.load.plans import Closed, Plan
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 
@@ -57,16 +56,14 @@ def running(delay_ms: float = 0.0, workers: int = 1) -> Iterator[Info]:
     # Not in the checkout: sockets want short paths, and another demo may run there.
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         where = Path(folder)
-        options = ["--dir", str(where / "d"), "--port", str(_free_port())]
+        options = ["--dir", str(where / "d"), "--port", str(free_port())]
         options += ["--workers", str(workers)]
         with (where / "output").open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _COMMAND, "demo", "--engine", "sim", *options],
                 env={
                     **os.environ,
-                    "PYTHONPATH": os.pathsep.join(
-                        filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))
-                    ),
+                    "PYTHONPATH": python_path(),
                     "SIM_DELAY_MS": str(delay_ms),
                 },
                 stdout=output,
@@ -93,9 +90,3 @@ def _info(process: "subprocess.Popen[bytes]", where: Path) -> Info:
                 return info
         time.sleep(0.1)
     raise RuntimeError(f"the demo does not serve:\n{(where / 'output').read_text()[-4000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

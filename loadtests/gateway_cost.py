@@ -31,6 +31,7 @@ from headrace.gateway.office import Office
 from headrace.gateway.records import Kind, Limit, Metric, Window
 from headrace.runtime import apikeys
 from loadtests import demo
+from loadtests.bench.places import free_port
 from loadtests.load.loops import closed
 from loadtests.load.plans import Plan
 from loadtests.load.requests import Requester
@@ -128,7 +129,7 @@ def edges(info: demo.Info, tokens: int) -> Iterator[tuple[Edge, Edge]]:
             ("bare", f"{head}\n{rest}", info.api_key),
             ("full", f'{head}[store]\nurl = "sqlite:///cost.db"\n\n{rest}', key),
         ):
-            port = demo._free_port()  # noqa: SLF001
+            port = free_port()
             path = web / f"{name}.toml"
             path.write_text(text.replace("\nport = ", f"\nport = {port} #"))
             path.chmod(0o600)
