@@ -80,7 +80,9 @@ class Turnstile:
         if admission is None:
             return
         answer = request.answer
-        unknown = answer.usage == NOTHING and answer.worker and answer.error is not None
+        # One that was in the queue may have been taken, by a worker that has not said so yet.
+        taken = answer.worker or (request.left and request.tries)
+        unknown = answer.usage == NOTHING and taken and answer.error is not None
         row = _row(request, admission, status, outcome, now)
         if unknown and self._accounts is not None:
             # Its worker is told to stop, and says what the engine has counted until then.
