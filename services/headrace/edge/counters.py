@@ -19,6 +19,8 @@ from headrace.gateway.records import MOMENTARY, Metric, Window
 MAX_COUNTERS: Final = 200_000
 """More than that are not remembered; a request that needs one more is not limited by it."""
 
+_NEVER: Final = float("inf")
+
 Name = tuple[str, int]
 """A counter and the beginning of its window, in Unix seconds."""
 
@@ -45,18 +47,16 @@ class Count(msgspec.Struct):
         return self.base + self.pending - self.lease
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """How a quota stands: what was used of it before the request, and when it begins anew."""
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """How a quota stands before the request: what is left of it, and when it begins anew."""
 
     quota: Quota
-    used: int
+    left: int
+    """What may still be used; nothing, or less, where it is used up."""
     ends: float
     """In Unix seconds; infinity for what has no window."""
-
-    @property
-    def left(self) -> int:
-        """What may still be used."""
-        return max(0, self.quota.value - self.used)
+    count: Count | None = None
+    """Where it is counted in this process; None of what is there at this moment."""
 
 
 class Counters:
@@ -72,26 +72,37 @@ class Counters:
 
     def standings(self, quotas: Iterable[Quota], now: float) -> list[Standing]:
         """How each quota stands."""
-        return [self._standing(quota, now) for quota in quotas]
+        found = []
+        here, elsewhere = self._here, self._elsewhere
+        for quota in quotas:
+            if quota.window is Window.NOW:
+                used = here.get(quota.counter, 0) + elsewhere.get(quota.counter, 0)
+                found.append(Standing(quota, quota.value - used, _NEVER))
+            else:
+                count = self._count(quota, now)
+                found.append(Standing(quota, quota.value - count.used, count.ends, count))
+        return found
 
-    def short(self, quotas: Iterable[Quota], now: float) -> list[Quota]:
+    def short(self, standings: Iterable[Standing]) -> list[Quota]:
         """Those for which a lease is needed before a request is counted."""
         if not self.others:
             return []
         return [
-            quota
-            for quota in quotas
-            if quota.metric is Metric.REQUESTS and self._count(quota, now).lease <= 0
+            each.quota
+            for each in standings
+            if each.count is not None
+            and each.quota.metric is Metric.REQUESTS
+            and each.count.lease <= 0
         ]
 
-    def enter(self, quotas: Iterable[Quota], now: float) -> None:
+    def enter(self, standings: Iterable[Standing]) -> None:
         """Count a request: in the leases that there are, or else here."""
-        for quota in quotas:
-            metric = quota.metric
-            if metric is Metric.CONCURRENCY or metric is Metric.QUEUED:
-                self._here[quota.counter] = self._here.get(quota.counter, 0) + 1
-            elif metric is Metric.REQUESTS:
-                count = self._count(quota, now)
+        for each in standings:
+            count = each.count
+            if count is None:
+                counter = each.quota.counter
+                self._here[counter] = self._here.get(counter, 0) + 1
+            elif each.quota.metric is Metric.REQUESTS:
                 if count.lease > 0:
                     count.lease -= 1
                 else:
@@ -171,13 +182,6 @@ class Counters:
         self._elsewhere = elsewhere
 
     # --- inside ---------------------------------------------------------------------------------
-
-    def _standing(self, quota: Quota, now: float) -> Standing:
-        if quota.window is Window.NOW:
-            used = self._here.get(quota.counter, 0) + self._elsewhere.get(quota.counter, 0)
-            return Standing(quota, used, float("inf"))
-        count = self._count(quota, now)
-        return Standing(quota, count.used, count.ends)
 
     def _count(self, quota: Quota, now: float) -> Count:
         begin, ends = self._current.get(quota.window, (0, 0.0))

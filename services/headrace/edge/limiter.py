@@ -10,14 +10,13 @@ import msgspec
 from headrace.edge import ratelimit
 from headrace.edge.counters import Counters, Standing
 from headrace.gateway.quotas import Quota
-from headrace.gateway.records import MOMENTARY, Metric
+from headrace.gateway.records import Metric
 
 
 class Ticket(msgspec.Struct):
     """What a request that was let in counts against, until `Limiter.leave`."""
 
-    quotas: tuple[Quota, ...] = ()
-    standings: tuple[Standing, ...] = ()
+    standings: Sequence[Standing] = ()
     """As they were before it."""
     shared: str = ""
     """The id under which it is counted elsewhere, if it is."""
@@ -73,26 +72,26 @@ class Limiter:
             if used is not None:
                 standings = ratelimit.standings(quotas, used, now)
                 ratelimit.check(standings, now)
-                return Ticket(tuple(quotas), tuple(standings), shared=id)
+                return Ticket(standings, shared=id)
         standings = self.counters.standings(quotas, now)
         ratelimit.check(standings, now)
         if self._exact is not None:
             for _ in range(TRIES):
-                short = self.counters.short(quotas, now)
+                short = self.counters.short(standings)
                 if not short:
                     break
                 await self._exact.claim(short, now)
                 # Others may have come meanwhile.
                 standings = self.counters.standings(quotas, now)
                 ratelimit.check(standings, now)
-        self.counters.enter(quotas, now)
-        return Ticket(tuple(quotas), tuple(standings))
+        self.counters.enter(standings)
+        return Ticket(standings)
 
     def dequeue(self, ticket: Ticket) -> None:
         """A worker has taken the request: it waits no more."""
         if ticket.queued:
             ticket.queued = False
-            self._release(ticket, [q for q in ticket.quotas if q.metric is Metric.QUEUED])
+            self._release(ticket, Metric.QUEUED)
 
     def leave(self, ticket: Ticket, tokens: int) -> None:
         """The request is over, and took so many tokens."""
@@ -100,13 +99,13 @@ class Limiter:
             return
         ticket.left = True
         self.dequeue(ticket)
-        self._release(ticket, [q for q in ticket.quotas if q.metric is Metric.CONCURRENCY])
+        self._release(ticket, Metric.CONCURRENCY)
         self.charge(ticket, tokens)
 
     def charge(self, ticket: Ticket, tokens: int) -> None:
         """Count tokens of a request that is over."""
-        charged = [quota for quota in ticket.quotas if quota.metric is Metric.TOKENS]
-        if not charged or not tokens:
+        charged = _of(ticket, Metric.TOKENS) if tokens else []
+        if not charged:
             return
         now = time.time()
         for quota in charged:
@@ -119,18 +118,22 @@ class Limiter:
         while self._later:
             await asyncio.wait(self._later)
 
-    def _release(self, ticket: Ticket, quotas: Sequence[Quota]) -> None:
-        momentary = [quota for quota in quotas if quota.metric in MOMENTARY]
-        if not momentary:
+    def _release(self, ticket: Ticket, momentary: Metric) -> None:
+        quotas = _of(ticket, momentary)
+        if not quotas:
             return
         if ticket.shared and self._shared is not None:
-            self._spawn(self._shared.leave(ticket.shared, momentary))
+            self._spawn(self._shared.leave(ticket.shared, quotas))
             return
         now = time.time()
-        for quota in momentary:
+        for quota in quotas:
             self.counters.add(quota, -1, now)
 
     def _spawn(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._later.add(task)
         task.add_done_callback(self._later.discard)
+
+
+def _of(ticket: Ticket, metric: Metric) -> list[Quota]:
+    return [each.quota for each in ticket.standings if each.quota.metric is metric]

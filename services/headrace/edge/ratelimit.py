@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from headrace.edge.counters import Standing
@@ -24,14 +25,14 @@ _BUDGETS: Final = frozenset({Window.DAY, Window.MONTH})
 def standings(quotas: Sequence[Quota], used: Sequence[int], now: float) -> list[Standing]:
     """Quotas with what was used of each."""
     return [
-        Standing(quota, count, windows.end(quota.window, now))
+        Standing(quota, quota.value - count, windows.end(quota.window, now))
         for quota, count in zip(quotas, used, strict=True)
     ]
 
 
 def check(standings: Sequence[Standing], now: float) -> None:
     """Raise HeadraceError where a quota is used up: the one that will be so for longest."""
-    over = [standing for standing in standings if not standing.left]
+    over = [standing for standing in standings if standing.left <= 0]
     if not over:
         return
     worst = max(
@@ -74,19 +75,38 @@ def headers(standings: Sequence[Standing], now: float, used: int = 1) -> Headers
 
     `used` is what the request itself takes of requests.
     """
+    requests = tokens = None
+    for each in standings:
+        metric = each.quota.metric
+        if metric is Metric.REQUESTS:
+            if requests is None or _less(each, requests):
+                requests = each
+        elif metric is Metric.TOKENS and (tokens is None or _less(each, tokens)):
+            tokens = each
     told: Headers = []
-    for metric, name in ((Metric.REQUESTS, b"requests"), (Metric.TOKENS, b"tokens")):
-        of = [each for each in standings if each.quota.metric is metric]
-        if not of:
-            continue
-        least = min(of, key=lambda each: (each.left, -each.ends))
-        left = max(0, least.left - (used if metric is Metric.REQUESTS else 0))
+    if requests is not None:
         told += [
-            (b"x-ratelimit-limit-" + name, b"%d" % least.quota.value),
-            (b"x-ratelimit-remaining-" + name, b"%d" % left),
-            (b"x-ratelimit-reset-" + name, span(least.ends - now).encode()),
+            (b"x-ratelimit-limit-requests", b"%d" % requests.quota.value),
+            (b"x-ratelimit-remaining-requests", b"%d" % max(0, requests.left - used)),
+            (b"x-ratelimit-reset-requests", _span(math.ceil(requests.ends - now))),
+        ]
+    if tokens is not None:
+        told += [
+            (b"x-ratelimit-limit-tokens", b"%d" % tokens.quota.value),
+            (b"x-ratelimit-remaining-tokens", b"%d" % max(0, tokens.left)),
+            (b"x-ratelimit-reset-tokens", _span(math.ceil(tokens.ends - now))),
         ]
     return told
+
+
+def _less(one: Standing, other: Standing) -> bool:
+    return one.left < other.left or (one.left == other.left and one.ends > other.ends)
+
+
+@lru_cache(64)
+def _span(seconds: int) -> bytes:
+    # The same for all requests of a second.
+    return span(seconds).encode()
 
 
 def span(seconds: float) -> str:

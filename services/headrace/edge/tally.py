@@ -144,7 +144,7 @@ class Tally:
             claims.append(Claim(counters.unsaid(set(names) - said), limits, counters.others + 1))
             said |= set(names)
         try:
-            granted = await self._do(lambda at: [tally.claim(at, claim) for claim in claims])
+            granted = await self._do(lambda at: tally.claim_all(at, claims))
         except StoreError:
             self._metrics.tally_failures.inc()
             granted = [Granted(dict.fromkeys(claim.limits, 1), {}) for claim in claims]

@@ -3,6 +3,7 @@
 Blocks; for threads. Names and windows are those of the edge's `Counters`.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -76,7 +77,8 @@ class Granted(msgspec.Struct, frozen=True):
     """What came of a claim."""
 
     leases: Mapping[Name, int]
-    """What was counted for the claimant: at least one of each, or nothing where one was refused."""
+    """What was counted for the claimant, by counter: at least one of each, unless there was one to
+    spare of what was counted before; nothing at all where one was refused."""
     values: Mapping[Name, int]
 
 
@@ -90,6 +92,22 @@ def claim(connection: Connection, asked: Claim) -> Granted:
     leases = {name: max(1, each // (PART * asked.processes)) for name, each in left.items()}
     more = {name: (asked.limits[name][0], lease) for name, lease in leases.items()}
     return Granted(leases, values | add(connection, more))
+
+
+def claim_all(connection: Connection, asked: Sequence[Claim]) -> list[Granted]:
+    """Claims of one process in turn. One that the leases of those before it cover asks no more."""
+    spare: Counter[Name] = Counter()
+    found = []
+    for each in asked:
+        if not each.unsaid and all(spare[name] > 0 for name in each.limits):
+            got = Granted(dict.fromkeys(each.limits, 0), {})
+        else:
+            got = claim(connection, each)
+            spare.update(got.leases)
+        if got.leases:
+            spare.subtract(each.limits.keys())
+        found.append(got)
+    return found
 
 
 def values(

@@ -3,7 +3,8 @@
 import csv
 import datetime
 import io
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -27,8 +28,8 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-_COMPILED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {}
-"""The insert as each database has it, and the order of its parameters where they have no names."""
+_INSERTS: Final[dict[str, tuple[str, Callable[[tuple[Any, ...]], Any]]]] = {}
+"""The insert as each database has it, and what makes its parameters of a row's values and day."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,19 +76,23 @@ def write(connection: Connection, rows: Sequence[Row]) -> None:
     """Put rows into the accounts; one that is there already is not put twice."""
     if not rows:
         return
-    kind = connection.dialect.name
-    if kind not in _COMPILED:
-        dialect = sqlite if kind == "sqlite" else postgresql
-        statement = dialect.insert(schema.usage).on_conflict_do_nothing()
-        compiled = statement.compile(dialect=connection.dialect)
-        _COMPILED[kind] = str(compiled), tuple(compiled.positiontup or ())
-    sql, order = _COMPILED[kind]
-    values = [{**msgspec.structs.asdict(row), "day": int(row.at // DAY)} for row in rows]
     # SQLAlchemy's own handling of parameters takes several times what the database does.
-    if order:
-        connection.exec_driver_sql(sql, [tuple(map(each.__getitem__, order)) for each in values])
-    else:
-        connection.exec_driver_sql(sql, values)
+    kind = connection.dialect.name
+    if kind not in _INSERTS:
+        _INSERTS[kind] = _insert(connection)
+    sql, parameters = _INSERTS[kind]
+    values = ((*msgspec.structs.astuple(row), int(row.at // DAY)) for row in rows)
+    connection.exec_driver_sql(sql, list(map(parameters, values)))
+
+
+def _insert(connection: Connection) -> tuple[str, Callable[[tuple[Any, ...]], Any]]:
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(schema.usage).on_conflict_do_nothing()
+    compiled = statement.compile(dialect=connection.dialect)
+    names = (*Row.__struct_fields__, "day")
+    if compiled.positiontup:
+        return str(compiled), itemgetter(*map(names.index, compiled.positiontup))
+    return str(compiled), lambda values: dict(zip(names, values, strict=True))
 
 
 def used(connection: Connection, keys: dict[str, float]) -> None:

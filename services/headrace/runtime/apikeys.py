@@ -7,7 +7,6 @@ secret of the server: a list of digests alone is worth nothing. A slow password 
 nothing, for a key is random and not guessed.
 """
 
-import hashlib
 import hmac
 import os
 import re
@@ -48,7 +47,7 @@ def well_formed(key: str) -> bool:
 
 def digest(secret: bytes, key: str) -> str:
     """The HMAC-SHA-256 of `key` under the server's `secret`, in hex."""
-    return hmac.new(secret, key.encode(), hashlib.sha256).hexdigest()
+    return hmac.digest(secret, key.encode(), "sha256").hex()
 
 
 def create_secret(path: Path) -> bytes:
