@@ -15,6 +15,10 @@ from headrace.cli.demo.workspace import Workspace
 from headrace.cli.site import Cluster, Site
 from headrace.slurm.local import CONTROLLER
 
+ONE_PROCESSOR: Final = {"GOMAXPROCS": "1"}
+"""For a nats-server on a small machine: with more it spends a third of its time on looking for work
+to share out, and one processor carries far more than an edge asks of it."""
+
 
 def all_of(
     workspace: Workspace,
@@ -42,6 +46,7 @@ def all_of(
             address=f"127.0.0.1:{cluster.leaf_port}, gate :{cluster.gate_port}",
             what="the cluster's nats-server",
             probe=probes.listens(cluster.leaf_port),
+            env=ONE_PROCESSOR,
         ),
         Part(
             name="hub",
@@ -49,6 +54,7 @@ def all_of(
             address=f"127.0.0.1:{site.hub_port}, monitor :{site.hub_monitor_port}",
             what="the web machine's nats-server: the queue",
             probe=probes.listens(site.hub_port),
+            env=ONE_PROCESSOR,
             # It dials the bridge once a second.
             after=probes.listens(site.bridge_metrics_port),
         ),
