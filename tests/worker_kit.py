@@ -289,9 +289,9 @@ class Edge:
                 await asyncio.sleep(0.02)
 
     def _on_frame(self, message: Message) -> None:
-        answer = self._answers.get(subjects.response_request(message.subject))
-        if answer is not None:
-            answer.add(codec.decode_frame(message.data))
+        for request, frame in codec.decode_frames(message.subject, message.data):
+            if request in self._answers:
+                self._answers[request].add(frame)
 
     def _on_state(self, message: Message) -> None:
         self.states.append(codec.decode_state(message.data))

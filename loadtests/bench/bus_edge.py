@@ -13,7 +13,7 @@ import msgspec
 from headrace.edge.peers import BEAT_SECONDS
 from headrace.protocol import codec, names, subjects
 from headrace.protocol.endpoints import Endpoint
-from headrace.protocol.frames import Chunk, End, Fail
+from headrace.protocol.frames import Chunk, End, Fail, Frame
 from headrace.protocol.names import Slug
 from headrace.protocol.requests import VERSION, Request
 from headrace.runtime import logging
@@ -53,7 +53,7 @@ class BusEdge:
 
     async def __aenter__(self) -> Self:
         await self.bus.connect(self._options)
-        await self.bus.subscribe(subjects.responses(self.id), self._on_frame)
+        await self.bus.subscribe(subjects.responses(self.id), self._on_message)
         self._beating = asyncio.create_task(self._beat())
         return self
 
@@ -90,11 +90,12 @@ class BusEdge:
             raise RuntimeError(f"a request failed: {asked.error}")
         return asked.acknowledged - began, asked.first - began, asked
 
-    def _on_frame(self, message: Message) -> None:
-        asked = self._asked.get(subjects.response_request(message.subject))
-        if asked is None:
-            return
-        frame = codec.decode_frame(message.data)
+    def _on_message(self, message: Message) -> None:
+        for request, frame in codec.decode_frames(message.subject, message.data):
+            if request in self._asked:
+                self._on_frame(self._asked[request], frame)
+
+    def _on_frame(self, asked: Asked, frame: Frame) -> None:
         asked.frames += 1
         if isinstance(frame, Chunk):
             # The first event holds the role alone.

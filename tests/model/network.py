@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from headrace.protocol import codec, subjects
+from headrace.protocol import codec
 from headrace.runtime.bus import Bus as RealBus
 from headrace.runtime.bus import BusError, BusTimeout, Message, NoResponders
 from tests.model.history import History, control_text, frame_text, request_name
@@ -189,8 +189,9 @@ class Network:
 def told(subject: str, message: Message) -> str:
     """A message in few words; empty for what is of no interest."""
     if subject.startswith("hr.res."):
-        name = request_name(subjects.response_request(subject))
-        return f"-> {name} {frame_text(codec.decode_frame(message.data))}"
+        frames = codec.decode_frames(subject, message.data)
+        each = (f"{request_name(request)} {frame_text(frame)}" for request, frame in frames)
+        return f"-> {', '.join(each)}"
     if subject.startswith("hr.ctl."):
         to = subject.removeprefix("hr.ctl.").rstrip("0")
         return f"-> {to} {control_text(codec.decode_control(message.data))}"

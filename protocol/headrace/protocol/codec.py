@@ -1,10 +1,11 @@
 """Structs to bytes and back. Every message from the bus enters the program through here."""
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
-from headrace.protocol import names
+from headrace.protocol import names, subjects
 from headrace.protocol.control import Control, Gone
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Accepted, Frame
@@ -14,6 +15,7 @@ from headrace.protocol.state import WorkerState
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _frame: Final[msgspec.msgpack.Decoder[Frame]] = msgspec.msgpack.Decoder(Frame)
+_many: Final = msgspec.msgpack.Decoder(list[tuple[str, msgspec.Raw]])
 _control: Final[msgspec.msgpack.Decoder[Control]] = msgspec.msgpack.Decoder(Control)
 _preamble: Final = msgspec.msgpack.Decoder(Preamble)
 _request: Final = msgspec.msgpack.Decoder(Request)
@@ -43,7 +45,7 @@ def encode(message: Message) -> bytes:
     return _encoder.encode(message)
 
 
-def decode_frame(data: bytes) -> Frame:
+def decode_frame(data: bytes | msgspec.Raw) -> Frame:
     """A frame with admitted names, or HeadraceError ``bad_message``."""
     try:
         frame = _frame.decode(data)
@@ -53,6 +55,26 @@ def decode_frame(data: bytes) -> Frame:
     except _UNREADABLE as error:
         raise _bad("frame") from error
     return frame
+
+
+def encode_many(frames: Iterable[tuple[str, bytes]]) -> bytes:
+    """Encoded frames, each with its request's id, as one message."""
+    return _encoder.encode([(request, msgspec.Raw(frame)) for request, frame in frames])
+
+
+def decode_frames(subject: str, data: bytes) -> Sequence[tuple[str, Frame]]:
+    """The frames of a message of ``hr.res.>``, in order, each with the id of its request.
+
+    An id is only as good as the message: look it up, no more. Raises HeadraceError ``bad_message``.
+    """
+    request = subjects.response_request(subject)
+    if request != subjects.MANY:
+        return ((request, decode_frame(data)),)
+    try:
+        many = _many.decode(data)
+    except _UNREADABLE as error:
+        raise _bad("message of frames") from error
+    return [(request, decode_frame(frame)) for request, frame in many]
 
 
 def decode_control(data: bytes) -> Control:

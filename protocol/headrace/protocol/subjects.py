@@ -3,6 +3,7 @@
 | subject                               | from -> to                |
 | ``hr.req.<model>.<lane>.<edge>``      | edge -> workers           |
 | ``hr.res.<edge>.<request>``           | worker -> edge            |
+| ``hr.res.<edge>.many``                | worker -> edge            |
 | ``hr.ctl.<worker>``                   | edge -> worker            |
 | ``hr.ctl.all``                        | edge -> all workers       |
 | ``hr.state.<cluster>.<model>.<worker>`` | worker -> edges, scaler |
@@ -27,6 +28,9 @@ STATES: Final = "hr.state.>"
 PLANS: Final = "hr.plan.>"
 DEMANDS: Final = "hr.demand.>"
 EDGES: Final = "hr.edge.>"
+MANY: Final = "many"
+"""In place of a request's id: frames of several requests, or several frames of one."""
+
 CONTROL_ALL: Final = "hr.ctl.all"
 """For the one worker that has a request, where the edge does not know which that is."""
 
@@ -64,6 +68,11 @@ def consumer(model: Slug, lane: str) -> str:
 def response(edge: ProcessId, request: RequestId) -> str:
     """Where a worker publishes the frames of `request`."""
     return f"hr.res.{names.process_id(edge)}.{names.request_id(request)}"
+
+
+def responses_together(edge: ProcessId) -> str:
+    """Where a worker publishes frames that leave it at the same time."""
+    return f"hr.res.{names.process_id(edge)}.{MANY}"
 
 
 def responses(edge: ProcessId) -> str:

@@ -191,11 +191,14 @@ class Dispatcher:
 
     def _on_response(self, message: Message) -> None:
         try:
-            frame = codec.decode_frame(message.data)
+            frames = codec.decode_frames(message.subject, message.data)
         except HeadraceError:
             self._metrics.bad_messages.inc()
             return
-        id = subjects.response_request(message.subject)
+        for id, frame in frames:
+            self._on_frame(id, frame)
+
+    def _on_frame(self, id: str, frame: Frame) -> None:
         request = self.live.get(id)
         if request is None:
             self._stray(id, frame)
@@ -260,7 +263,9 @@ class Dispatcher:
             request.started = request.heard
             self.on_started(request)
         answer = request.answer
-        self._log.info(
+        # Where all goes well, `finished` tells it soon enough.
+        tell = self._log.info if answer.losses else self._log.debug
+        tell(
             "accepted", request=request.id, worker=answer.worker, cluster=answer.cluster,
             model=request.model, attempt=answer.attempt,
         )  # fmt: skip

@@ -6,17 +6,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from headrace.protocol import codec, subjects
+from headrace.protocol import codec
 from headrace.protocol.control import WINDOW_BYTES
 from headrace.protocol.endpoints import ENGINE_PATHS
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame, Head, Timings, Usage
-from headrace.protocol.names import ProcessId, RequestId
+from headrace.protocol.names import ProcessId
 from headrace.protocol.requests import Request
 from headrace.runtime.bus import Bus, BusError
 from headrace.runtime.engine import Continues
 from headrace.runtime.logging import Logger
-from headrace.worker import body, sse
+from headrace.worker import body, outbox, sse
 from headrace.worker.answer import ENGINE_FAILED, Answer
 from headrace.worker.client import EngineClient
 from headrace.worker.continuation import Continuation, Plan, check_status
@@ -70,12 +70,14 @@ class Attempt:
         self.complete = False
         """Whether the answer was sent to its end."""
         self._shared = shared
-        self._subject = subjects.response(ProcessId(request.edge), RequestId(request.id))
+        self._address = outbox.address(request.edge, request.id)
         self._after = request.partial.after if request.partial is not None else 0
         self._seq = 0
         self._bytes = 0
         self._began = 0.0
         self._first_byte = 0.0
+        self._head: tuple[int, str] | None = None
+        """What the engine has said before its first byte, and we have not passed on."""
         self._sent = 0
         self._limit = WINDOW_BYTES
         self._credited = asyncio.Event()
@@ -153,6 +155,7 @@ class Attempt:
             self.head(200, EVENT_STREAM)
             self.chunk(plan.said)
         self._usage = usage
+        self._tell_head()  # of an answer without a body
         self._emit(End(self.number, self._next(), self._usage, self._timings()))
         self.complete = True
         self.outcome = "ok" if status < 400 else "engine_refused"
@@ -196,17 +199,21 @@ class Attempt:
     # answer.Output
 
     def head(self, status: int, media: str) -> None:
-        """Tell the engine's status and media type."""
-        self._emit(Head(self.number, self._next(), status, media))
+        """Tell the engine's status and media type, together with the first piece of the body.
+
+        Alone it would cost every hop a message, and the client waits for what it announces.
+        """
+        self._head = status, media
 
     def chunk(self, data: bytes, tokens: bytes = b"") -> None:
         """Send a piece of the body: the first at once."""
+        self._tell_head()
         frame = codec.encode(Chunk(self.number, self._next(), data, tokens))
         self._keep(frame)
         if self._sent:
-            self._shared.outbox.soon(self._subject, frame)
+            self._shared.outbox.soon(self._address, frame)
         else:
-            self._shared.outbox.now(self._subject, frame)
+            self._shared.outbox.now(self._address, frame)
         self._sent += len(data)
 
     def began(self) -> None:
@@ -230,6 +237,11 @@ class Attempt:
         """Whether the client has so much to read that no more should be sent."""
         return self._sent >= self._limit
 
+    def _tell_head(self) -> None:
+        if self._head is not None:
+            (status, media), self._head = self._head, None
+            self._emit(Head(self.number, self._next(), status, media))
+
     async def _let_the_client_catch_up(self) -> None:
         while self.spent:
             self._credited.clear()
@@ -243,7 +255,7 @@ class Attempt:
     def _emit(self, frame: Frame) -> None:
         data = codec.encode(frame)
         self._keep(data)
-        self._shared.outbox.now(self._subject, data)
+        self._shared.outbox.now(self._address, data)
 
     def _keep(self, frame: bytes) -> None:
         self._bytes += len(frame)

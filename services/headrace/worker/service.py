@@ -89,6 +89,7 @@ class Worker:
             # One reason is what the operator needs, and what the caller looks for.
             raise group.exceptions[0] from None
         finally:
+            self._shared.outbox.flush()
             self._heartbeat.enter(WorkerPhase.GONE, self._reason)
             self._shared.client.close()
             await self._bus.close()

@@ -46,8 +46,12 @@ class Taker:
         self._held: list[bytes] = []
         self.prompt = 0
         """Tokens of the prompt, 0 where they were not told."""
-        self.taken = 0
+        self._given = 0
+
+    @property
+    def taken(self) -> int:
         """Tokens of the answer that were told so far."""
+        return self._given + sum(map(_length, self._held))
 
     def take(self, events: bytes) -> tuple[bytes, bytes]:
         """Whole events as the client sees them, and the ids of their tokens, packed."""
@@ -64,7 +68,6 @@ class Taker:
             start, end = sse.around(events, min(finds)) if finds else (len(events), len(events))
             if start > place:
                 pieces = _IDS.split(events[place:start])
-                self._count(pieces[1::2])
                 taken.append(_NONE.join(pieces[::2]))
                 ids += self._release(pieces[1::2])
             if start < end:
@@ -79,14 +82,10 @@ class Taker:
         if found is not None:
             self.prompt = _length(found[0][len(_PROMPT_KEY) : -1])
 
-    def _count(self, ids: list[bytes]) -> None:
-        self.taken += sum(_length(each) for each in ids)
-
     def _take_each(self, events: bytes) -> tuple[bytes, bytes]:
         kept, ids = [], b""
         for event in sse.split(events):
             pieces = _IDS.split(event)
-            self._count(pieces[1::2])
             if _SILENT.search(event):
                 self._held += pieces[1::2]
             else:
@@ -98,7 +97,9 @@ class Taker:
     def _release(self, ids: list[bytes]) -> bytes:
         if self._held:
             ids, self._held = self._held + ids, []
-        return pack(b",".join(ids))
+        packed = pack(b",".join(ids))
+        self._given += len(packed) // _ONE.size
+        return packed
 
 
 def _length(ids: bytes) -> int:
