@@ -25,15 +25,25 @@ LINGER_SECONDS: Final = 2.0
 
 CONNECTION: Final = "headrace.connection"
 
+FOLLOWED: Final = "headrace.followed"
+"""In the message that starts a response: a body follows at once, so that both go out in one."""
+
 OUR_FAULT: Final = "The server had an error."
 
 _json: Final = msgspec.json.Encoder()
 
 
+def start(status: int, headers: Headers, *, followed: bool) -> MutableMapping[str, Any]:
+    """ASGI's message that starts a response."""
+    return {
+        "type": "http.response.start", "status": status, "headers": headers, FOLLOWED: followed,
+    }  # fmt: skip
+
+
 async def respond(send: Send, status: int, body: bytes, headers: Headers) -> None:
     """Send a whole answer."""
     headers = [*headers, (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send(start(status, headers, followed=True))
     await send({"type": "http.response.body", "body": body})
 
 
@@ -121,15 +131,19 @@ class FrontDoor:
         scope["headrace.request_id"] = id
 
         begun = False
+        hot = self._hot.get(scope["path"]) if scope["method"] == "POST" else None
+        # An answer to HEAD has no body that could take the headers along.
+        connection: Connection | None = scope.get(CONNECTION) if hot is not None else None
 
         async def send_with_id(message: MutableMapping[str, Any]) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
                 message["headers"] = [*message["headers"], (b"x-request-id", id.encode())]
+                if connection is not None and message.get(FOLLOWED):
+                    connection.hold()
             await send(message)
 
-        hot = self._hot.get(scope["path"]) if scope["method"] == "POST" else None
         if hot is None:
             await self._app(scope, receive, send_with_id)
             return
@@ -140,6 +154,29 @@ class FrontDoor:
                 # A defect of ours: the client learns its request's id and nothing else.
                 await respond_error(send_with_id, HeadraceError(Code.INTERNAL, OUR_FAULT))
             raise
+
+
+class _Held:
+    """A transport of which one write can be kept back until the next: each costs a system call."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._kept = b""
+        self.holds = False
+
+    def write(self, data: bytes) -> None:
+        """Write `data`, after what was kept; or keep it."""
+        if self.holds:
+            self.holds = False
+            self._kept += data
+        elif self._kept:
+            kept, self._kept = self._kept, b""
+            self._transport.write(kept + data)
+        else:
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class Connection(HttpToolsProtocol):
@@ -157,8 +194,13 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock."""
-        super().connection_made(transport)
+        self._held = _Held(transport)
+        super().connection_made(self._held)  # type: ignore[arg-type]  # all of a transport's
         self._early_timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
+
+    def hold(self) -> None:
+        """Keep the next write until the one after it."""
+        self._held.holds = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""

@@ -21,6 +21,7 @@ from headrace.edge.http import (
     request_id,
     respond,
     respond_error,
+    start,
 )
 from headrace.edge.keys import KeyRing, Principal
 from headrace.edge.live import LiveRequest
@@ -250,11 +251,12 @@ class Inference:
         told = _STREAM_HEADERS + limits_of(request)
         if not request.held and answer.phase is Phase.QUEUED:
             told = told + headers(model.standing(self._time()), request.position)
-        await send({"type": "http.response.start", "status": 200, "headers": told})
         request.held = False
+        part = self._next_part(request, model)
+        followed = bool(part) or answer.phase is Phase.ENDED
+        await send(start(200, told, followed=followed))
         request.task = asyncio.current_task()
         while not request.left:
-            part = self._next_part(request, model)
             if answer.phase is Phase.ENDED:
                 # The last bytes and the end go out in one.
                 last = part + _last_event(answer)
@@ -265,6 +267,7 @@ class Inference:
                 self._dispatcher.taken(request)
             else:
                 await request.changed()
+            part = self._next_part(request, model)
         return CLIENT_LEFT
 
     def _next_part(self, request: LiveRequest, model: Model) -> bytes:
