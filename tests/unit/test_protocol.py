@@ -114,6 +114,29 @@ def test_what_an_older_worker_sends_is_understood(sent: str) -> None:
     assert codec.decode_frame(bytes.fromhex(sent)) == OLDER[sent]
 
 
+def test_frames_of_several_requests_travel_as_one_message() -> None:
+    chunk, end = EXAMPLES["chunk"], EXAMPLES["end"]
+    other = "f" * 32
+    data = codec.encode_many(
+        [(ID, codec.encode(chunk)), (other, codec.encode(end)), (ID, codec.encode(end))]
+    )
+    subject = subjects.responses_together(ProcessId(EDGE))
+    assert codec.decode_frames(subject, data) == [(ID, chunk), (other, end), (ID, end)]
+    alone = subjects.response(ProcessId(EDGE), RequestId(ID))
+    assert list(codec.decode_frames(alone, codec.encode(chunk))) == [(ID, chunk)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xc1", codec.encode(EXAMPLES["chunk"]), codec.encode_many([(ID, b"\xc1")]),
+     codec.encode_many([(ID, codec.encode(EXAMPLES["cancel"]))])],
+)  # fmt: skip
+def test_a_message_of_frames_that_is_none_is_refused_as_a_whole(data: bytes) -> None:
+    with pytest.raises(HeadraceError) as refused:
+        codec.decode_frames(f"hr.res.{EDGE}.many", data)
+    assert refused.value.code == Code.BAD_MESSAGE
+
+
 def test_what_a_newer_worker_sends_more_is_not_minded() -> None:
     """As edges of before `Fail.usage` read it, they who know less."""
 
