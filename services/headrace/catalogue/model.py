@@ -6,13 +6,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from headrace.catalogue import problems
 from headrace.catalogue.scale import Scale
 from headrace.protocol import names
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.names import Slug
 from headrace.protocol.plan import Facts
-from headrace.runtime import engine
+from headrace.runtime import engine, problems
 from headrace.runtime.engine import EngineOptions, Lanes, Slots
 from headrace.slurm.spec import JobSpec
 

@@ -11,6 +11,7 @@ from headrace.edge.options import EdgeOptions
 from headrace.edge.processes import supervise
 from headrace.gateway.options import resolved
 from headrace.runtime import config, lifecycle, logging
+from headrace.runtime.external import folder
 
 DESCRIPTION = """\
 Serves the OpenAI-compatible API: checks the key, puts each request into its model's queue on the
@@ -29,6 +30,7 @@ def main() -> int:
     log = logging.setup("edge", arguments.log_level)
     try:
         options = load(arguments.config)
+        external = folder.load_all(Path(options.external)) if options.external else {}
     except config.ConfigError as error:
         sys.stderr.write(f"headrace-edge: {error}\n")
         return lifecycle.EXIT_CONFIG
@@ -42,7 +44,9 @@ def main() -> int:
     from headrace.edge.server import serve
 
     return lifecycle.run(
-        lambda life: serve(options, created, life), log, drain_seconds=options.drain_seconds
+        lambda life: serve(options, external, created, life),
+        log,
+        drain_seconds=options.drain_seconds,
     )
 
 
@@ -69,10 +73,12 @@ def load(path: Path) -> EdgeOptions:
         text = config.read_secret(str(config.resolve(path.parent, proxy.secret_file)))
         proxy = msgspec.structs.replace(proxy, secret_file=text)
     secret = str(config.resolve(path.parent, options.secret_file))
+    external = str(config.resolve(path.parent, options.external)) if options.external else ""
     return msgspec.structs.replace(
         options,
         bus=bus,
         secret_file=secret,
+        external=external,
         store=resolved(options.store, path.parent),
         counters=counters,
         sign_in=sign_in,

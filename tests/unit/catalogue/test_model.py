@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.catalogue import lines, model, schedule, worker
-from headrace.catalogue.problems import Refused
+from headrace.catalogue import model, schedule, worker
 from headrace.catalogue.scale import Scale
 from headrace.protocol.endpoints import Endpoint
+from headrace.runtime import lines
 from headrace.runtime.bus import BusOptions
+from headrace.runtime.problems import Refused
 from headrace.slurm import record
 from headrace.worker import options
 from tests.parts import ROOT
