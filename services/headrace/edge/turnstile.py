@@ -129,15 +129,15 @@ class Turnstile:
         taken = answer.worker or (request.left and request.tries)
         unknown = answer.usage == NOTHING and taken and answer.error is not None
         row = _row(request, admission, status, outcome, now)
+        spending = admission.spending
+        if spending is not None and (answer.worker or not taken):
+            row = msgspec.structs.replace(row, cost=self._settle(admission, cost(answer, spending)))
         if unknown and self._accounts is not None:
             # Its worker is told to stop, and says what the engine has counted until then.
             self._limiter.leave(admission.ticket, 0)
-            self._accounts.expect(row, lambda row, told: self._late(request, admission, row, told))
+            self._accounts.expect(row, lambda row, told: self._late(admission, row, told))
             return
         self._limiter.leave(admission.ticket, row.prompt_tokens + row.completion_tokens)
-        if admission.spending is not None:
-            spent = self._settle(admission, cost(answer, admission.spending))
-            row = msgspec.structs.replace(row, cost=spent)
         if self._accounts is not None:
             self._accounts.add(row)
 
@@ -146,14 +146,14 @@ class Turnstile:
         if self._accounts is not None and isinstance(frame, End | Fail):
             self._accounts.count(request, frame.usage, frame.timings.gpu)
 
-    def _late(self, request: LiveRequest, admission: Admission, row: Row, told: bool) -> Row:
-        """The last of a request that was broken off; `told`, its worker has said that it was."""
+    def _late(self, admission: Admission, row: Row, told: bool) -> Row:
+        """The last of a request that was broken off; `told`, a worker has said that it was."""
         self._limiter.charge(admission.ticket, row.prompt_tokens + row.completion_tokens)
-        if admission.spending is None:
+        spending = admission.spending
+        if spending is None or spending.settled:
             return row
-        begun = told or request.answer.worker
-        spent = self._settle(admission, admission.spending.each if begun else 0)
-        return msgspec.structs.replace(row, cost=spent)
+        # Nobody knew whether a worker had taken it when its client left.
+        return msgspec.structs.replace(row, cost=self._settle(admission, told * spending.each))
 
     def _settle(self, admission: Admission, spent: int) -> int:
         if self._purse is None or admission.spending is None:
