@@ -13,6 +13,11 @@ PLACE: Final = "$CREDENTIALS_DIRECTORY"
 
 MAX_BYTES: Final = 4096
 
+PRIVATE: Final = 0o077
+OF_SYSTEMD: Final = 0o007
+"""Its credentials lie in a folder of the unit's own, and their ACL for the unit's user shows as
+bits of the group."""
+
 
 def place(base: Path, path: str, environ: Mapping[str, str] = os.environ) -> Path:
     """The file that `path` means, in a configuration that lies in `base`. Raises ConfigError."""
@@ -27,8 +32,10 @@ def place(base: Path, path: str, environ: Mapping[str, str] = os.environ) -> Pat
 class KeyFile:
     """The key as the file has it now."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, environ: Mapping[str, str] = os.environ) -> None:
         self._path = path
+        own = environ.get(PLACE[1:], "")
+        self._forbidden = OF_SYSTEMD if own and path.is_relative_to(own) else PRIVATE
         self._seen: tuple[int, int, int] | None = None
         self._key = ""
 
@@ -46,7 +53,7 @@ class KeyFile:
         if seen != self._seen:
             if found.st_size > MAX_BYTES:
                 raise ConfigError(f"{self._path}: too large for a key")
-            key = config.read_secret(str(self._path))
+            key = config.read_secret(str(self._path), self._forbidden)
             # It becomes part of a header: what is no printable ASCII could end it.
             if not key.isascii() or not key.isprintable() or " " in key:
                 raise ConfigError(f"{self._path}: is not one key on one line")
