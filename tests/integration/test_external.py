@@ -13,10 +13,11 @@ import aiohttp
 import pytest
 
 from tests import provider_kit
-from tests.edge_kit import Edge, eventually
+from tests.edge_kit import Edge, Hub, eventually
 from tests.gate_kit import ADA, EXTERNAL, Site, StartGate, bearer
-from tests.nats import free_port
+from tests.nats import StartNats, free_port
 from tests.provider_kit import ANSWER, KEY, ORGANISATION, ExternalWorker, FakeProvider, write_key
+from tests.site_kit import make_site
 
 pytestmark = pytest.mark.anyio
 
@@ -106,7 +107,7 @@ def text_of(stream: str) -> str:
 @contextlib.asynccontextmanager
 async def standing(
     site: Site, start_gate: StartGate, engine: str = "", request: str = "", *, ready: bool = True,
-    key: str = KEY,
+    key: str = KEY, seeds: tuple[str, str] = ("", ""),
 ) -> AsyncIterator[Stand]:  # fmt: skip
     port = free_port()
     engine = engine or 'kind = "openai"\nmodel = "sold-1"\nbase_url = "{url}/v1"'
@@ -121,12 +122,19 @@ async def standing(
     person = site.key()
     async with contextlib.AsyncExitStack() as stack:
         fake = await stack.enter_async_context(provider_kit.running(site.folder, port))
-        edge = start_gate(site)
+        edge = start_gate(site, bus={"nkey_file": seeds[0]})
         timeout = aiohttp.ClientTimeout(total=30)
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         models, file = site.folder / "models.d", site.folder / "provider.key"
         work = await stack.enter_async_context(
-            provider_kit.worker(site.folder, site.hub, "sold-model", models=models, key=file)
+            provider_kit.worker(
+                site.folder,
+                site.hub,
+                "sold-model",
+                models=models,
+                key=file,
+                nkey=seeds[1],
+            )
         )
         made = Stand(edge, person, fake, work, http=http)
         if ready:
@@ -399,3 +407,18 @@ async def test_a_worker_that_is_lost_is_followed_by_another_unless_words_were_sa
             assert "not_continued" in (await said)[1]
             assert (await silent)[0] == 200
         assert len(stand.fake.seen) == 3
+
+
+async def test_it_is_served_with_no_more_rights_than_init_gives(
+    nats_process: StartNats, start_gate: StartGate, tmp_path: Path
+) -> None:
+    made = make_site(tmp_path / "made")
+    web = tmp_path / "made/web"
+    hub = Hub(nats_process(web / "hub.conf", made.hub_port), made.hub_port)
+    site = Site(tmp_path, hub, f"sqlite+pysqlite:///{tmp_path}/gateway.db")
+    seeds = str(web / "keys/edge.nk"), str(web / "keys/hub-worker.nk")
+    async with standing(site, start_gate, seeds=seeds) as stand:
+        status, said, _ = await stand.ask(stream=True)
+        assert (status, text_of(said)) == (200, TEXT)
+        assert "bus_refused" not in stand.work.log()
+    site.database.close()
