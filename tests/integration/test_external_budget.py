@@ -15,7 +15,7 @@ from headrace.gateway.records import Kind, Limit, Metric, Window
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import End, Fail, Timings, Usage
 from headrace.protocol.names import Slug
-from tests.edge_kit import Edge, Job, ScriptedWorker, eventually, whole
+from tests.edge_kit import MODEL, Edge, Job, ScriptedWorker, eventually, whole
 from tests.gate_kit import ADA, EXTERNAL, SOLD, Site, StartGate, ask
 
 pytestmark = pytest.mark.anyio
@@ -293,3 +293,12 @@ def test_an_edge_does_not_start_with_a_model_that_nothing_bounds(
     assert edge.process.wait(20) == 78
     assert reason in edge.log()
     assert "sold.toml" in edge.log()
+
+
+def test_a_model_is_not_both_external_and_the_sites_own(
+    file_site: Site, start_gate: StartGate
+) -> None:
+    file_site.sell(SOLD.replace(EXTERNAL, MODEL))
+    edge = start_gate(file_site, ready=False)
+    assert edge.process.wait(20) == 78
+    assert "is an external model too" in edge.log()

@@ -10,8 +10,10 @@ import msgspec
 from headrace.edge.options import EdgeOptions
 from headrace.edge.processes import supervise
 from headrace.gateway.options import resolved
+from headrace.protocol.names import Slug
 from headrace.runtime import config, lifecycle, logging
 from headrace.runtime.external import folder
+from headrace.runtime.external.model import ExternalModel
 
 DESCRIPTION = """\
 Serves the OpenAI-compatible API: checks the key, puts each request into its model's queue on the
@@ -30,7 +32,7 @@ def main() -> int:
     log = logging.setup("edge", arguments.log_level)
     try:
         options = load(arguments.config)
-        external = folder.load_all(Path(options.external)) if options.external else {}
+        external = _external(options)
     except config.ConfigError as error:
         sys.stderr.write(f"headrace-edge: {error}\n")
         return lifecycle.EXIT_CONFIG
@@ -48,6 +50,18 @@ def main() -> int:
         log,
         drain_seconds=options.drain_seconds,
     )
+
+
+def _external(options: EdgeOptions) -> dict[Slug, ExternalModel]:
+    """The external models, none of which may be one of the site's own. Raises ConfigError."""
+    if not options.external:
+        return {}
+    found = folder.load_all(Path(options.external))
+    own = {word for model in options.models for word in (model.name, str(model.queue))}
+    for slug, file in found.items():
+        if own & {file.name, str(slug)}:
+            raise config.ConfigError(f"models: {file.name!r} is an external model too")
+    return found
 
 
 def load(path: Path) -> EdgeOptions:

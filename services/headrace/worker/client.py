@@ -99,6 +99,11 @@ class Exchange(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(request)
 
+    @property
+    def sent(self) -> bool:
+        """Whether there is a connection, and so the request is on its way."""
+        return self._transport is not None
+
     async def complete(self) -> bool:
         """Wait for the end of the answer: True. False where the sink asked for a pause.
 

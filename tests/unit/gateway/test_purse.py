@@ -92,3 +92,10 @@ def test_a_groups_money_is_bounded_too() -> None:
     )
     found = quotas.quotas(quotas.book([limit]), ADA, "chem", purse.access_of(FILE))
     assert "group:chem:cost:month" in {quota.counter for quota in found}
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"\xff": 1}', b"", b"{"])
+def test_what_is_no_object_has_no_bound(body: bytes) -> None:
+    with pytest.raises(HeadraceError) as error:
+        bound(FILE, Endpoint.CHAT, body)
+    assert error.value.code is Code.INVALID_JSON

@@ -28,7 +28,7 @@ class Bound(NamedTuple):
 
 
 def bound(model: ExternalModel, endpoint: Endpoint, body: bytes) -> Bound:
-    """Put the limit of the answer into `body`. Raises HeadraceError ``unprocessable_request``.
+    """Put the limit of the answer into `body`. Raises ``unprocessable_request``, ``invalid_json``.
 
     Worker and edge may have read different versions of a file: the worker goes by what is in the
     body, or by its own file where that allows less.
@@ -36,7 +36,10 @@ def bound(model: ExternalModel, endpoint: Endpoint, body: bytes) -> Bound:
     prompt = len(body) + len(model.request.system_prompt.encode()) + model.request.overhead_tokens
     if endpoint is not Endpoint.CHAT:
         return Bound(body, model.price.cost(prompt, 0))
-    fields = _object.decode(body)  # the edge has parsed it before
+    try:
+        fields = _object.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        raise HeadraceError(Code.INVALID_JSON, "The body is not a JSON object.") from None
     most = output_limit(fields, model.request.max_output_tokens)
     for name in LIMITS:
         fields.pop(name, None)

@@ -106,6 +106,8 @@ class ProviderClient(EngineClient):
         except ssl.SSLCertVerificationError:
             raise Unreachable("its certificate is not trusted") from None
         except TimeoutError:
+            if exchange.sent:  # at the last moment: it may have been read
+                raise EngineError("no connection in time") from None
             raise Unreachable("no connection in time") from None
         except (OSError, UnicodeError) as error:
             raise Unreachable(f"no connection: {type(error).__name__}") from None
