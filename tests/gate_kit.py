@@ -23,6 +23,21 @@ from tests.nats import free_port
 ADA = "ada@example.org"
 BOB = "bob@example.org"
 EXTERNAL = "Sold-Model"
+SOLD = f"""
+name = "{EXTERNAL}"
+
+[engine]
+kind = "openai"
+model = "sold-1"
+key_file = "sold.key"
+
+[price]
+prompt = 2.5
+completion = 10.0
+
+[budget]
+per_day = 100.0
+"""
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "PLANTED-4c1"}]}
 
 
@@ -40,7 +55,13 @@ class Site:
         secret = folder / "api.secret"
         secret.touch(mode=0o600)
         secret.write_text(SECRET.hex())
+        (folder / "models.d").mkdir()
+        self.sell()
         self._count = 0
+
+    def sell(self, text: str = SOLD) -> None:
+        """Put the file of the external model there."""
+        (self.folder / "models.d/sold.toml").write_text(text)
 
     def config(self, port: int, **options: Any) -> Path:
         """An edge's file: plain options, and tables as dicts."""
@@ -50,6 +71,7 @@ class Site:
         tables = {"bus": {"url": self.hub.url}, "store": {"url": self.url}}
         plain: dict[str, Any] = {
             "secret_file": "../api.secret", "port": port, "learn_seconds": 0,
+            "external": "../models.d",
         }  # fmt: skip
         for name, value in options.items():
             if isinstance(value, Mapping):
@@ -61,7 +83,6 @@ class Site:
             *_lines(plain),
             *(line for name, table in tables.items() for line in (f"[{name}]", *_lines(table))),
             f'[[models]]\nname = "{MODEL}"\nendpoints = ["chat", "completions", "embeddings"]',
-            f'[[models]]\nname = "{EXTERNAL}"\nexternal = true',
             f'[[keys]]\nid = "first"\ndigest = "{digest}"',
         ]
         path = folder / "edge.toml"

@@ -20,6 +20,7 @@ from headrace.cli.site import Cluster, Model, Site
 from tests.nats import free_ports
 
 MODEL = "Test-Model"
+EXTERNAL = "Sold-Model"
 CLUSTER = "north"
 OBSERVER = "observer"
 """A user that `with_observer` lets do anything, to see what comes through."""
@@ -41,6 +42,7 @@ def make_site(folder: Path) -> Site:
     site = Site(
         clusters=(cluster,),
         models=(Model(MODEL),),
+        external=(Model(EXTERNAL),),
         api_port=api,
         hub_port=hub,
         hub_monitor_port=monitor,

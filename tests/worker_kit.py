@@ -54,10 +54,7 @@ class Pair:
         self._folder = folder
         hub, monitor, leaf, gate = free_ports(4)
         self.hub_url, self.leaf_url = f"nats://127.0.0.1:{hub}", f"nats://127.0.0.1:{leaf}"
-        nkey = {
-            f"{who}_nkey": self._key(who)
-            for who in ("edge", "hub_worker", "link", "worker", "scaler")
-        }
+        nkey = {f"{who}_nkey": self._key(who) for who in ("edge", "link", "worker", "scaler")}
         denied = ", ".join(f'"$JS.{d}API.{verb}"' for d in ("", "hub.") for verb in DENIED)
         link = (folder / "link.nk").read_text()
         remotes = self._fill(
@@ -69,7 +66,7 @@ class Pair:
         )  # fmt: skip
         hub_conf = self._write(
             "hub", nkey, hub_listen=f"127.0.0.1:{hub}", hub_monitor=f"127.0.0.1:{monitor}",
-            run_dir=folder, queue_memory=1 << 28, remotes=remotes,
+            run_dir=folder, queue_memory=1 << 28, remotes=remotes, external="",
         )  # fmt: skip
         self.leaf: NatsServer = start(leaf_conf, leaf, gate)
         self.hub: NatsServer = start(hub_conf, hub)

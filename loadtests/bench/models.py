@@ -46,6 +46,9 @@ STUB: Final = "stub"
 STUB_NEAR: Final = "stub-near"
 """The same, at the hub."""
 
+AT_HUB: Final = (NEAR.name, ASLEEP, STUB_NEAR)
+"""Whose requests are taken at the hub itself, with the rights of external models' workers."""
+
 NAMES: Final = (
     *(model.name for model in (FAST, STEADY, SLOW, NEAR)),
     *(ASLEEP, STUB, STUB_NEAR),

@@ -8,11 +8,12 @@ from typing import Final
 
 import msgspec
 
+from headrace.cli import credentials, nats_conf
 from headrace.cli.demo import parts, ports, site, ssh_server
 from headrace.cli.demo import workspace as workspaces
 from headrace.cli.demo.engines import EngineTable
 from headrace.cli.site import Model as Offered
-from loadtests.bench.models import NAMES
+from loadtests.bench.models import AT_HUB, NAMES
 from loadtests.bench.stage import Stage
 
 QUEUE_BYTES: Final = 4 << 30
@@ -36,6 +37,9 @@ async def opened() -> AsyncIterator[Stage]:
             made, models=tuple(map(Offered, NAMES)), queue_bytes=QUEUE_BYTES
         )
         line = site.install(place, made, EngineTable(kind="command", command=("{socket}",)))
+        near = msgspec.structs.replace(made, models=(), external=tuple(map(Offered, AT_HUB)))
+        rights = nats_conf.hub(near, credentials.ensure(place.root, made))
+        credentials.write_private(place.web / "hub.conf", rights)
         server = ssh_server.prepare(place.run, line, chosen["ssh"])
         async with AsyncExitStack() as stack:
             stage = Stage(place, made, parts.all_of(place, made, server, []), stack)

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import nkeys
 import pytest
 
+from headrace.cli import credentials
 from headrace.protocol import names, subjects
 from headrace.protocol.names import Slug
 from headrace.runtime.bus import Bus, BusOptions
@@ -24,6 +26,7 @@ from tests.gate_kit import bearer
 from tests.integration.test_gateway_signin import Visitor, provider
 from tests.nats import free_ports
 from tests.parts import ROOT
+from tests.site_kit import new_seed
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +53,13 @@ class Follower:
         self.url = f"http://127.0.0.1:{api}"
         self.said: dict[str, str] = {}
         self._running: list[subprocess.Popen[bytes]] = []
+        # The worker is the test's own: a cluster, which this page does not have, has such a user.
+        self.seed = folder / "worker.nk"
+        credentials.write_private(self.seed, seed := new_seed())
+        user = nkeys.from_seed(bytearray(seed.encode())).public_key.decode()
         self._words = {
+            "exec nats-server": f"sed -i 's/users: \\[/users: [ {{ nkey: {user} }}/' hub.conf && "
+            "exec nats-server",
             "https://idp.example.org": provider,
             "https://llm.example.org": self.url,
             "headrace init site": f"headrace init site --api-port {api} --hub-port {hub} "
@@ -169,8 +178,7 @@ async def test_the_guide_leads_from_nothing_to_a_usage_report(follower: Follower
     # Both ask; the worker is ours.
     id = names.new_process_id()
     bus = Bus(setup("test", "error"), name="scripted", inbox=subjects.worker_inbox(id))
-    seed = str(follower.folder / "site/web/keys/hub-worker.nk")
-    await bus.connect(BusOptions(f"nats://127.0.0.1:{follower.hub}", seed))
+    await bus.connect(BusOptions(f"nats://127.0.0.1:{follower.hub}", str(follower.seed)))
     worker = ScriptedWorker(bus, id)
     await worker.start()
     async with aiohttp.ClientSession() as http:

@@ -33,6 +33,9 @@ REQUEST = "0" * 32
 MODEL = Slug("test-model")
 CONSUMER = subjects.consumer(MODEL, "normal")
 
+SOLD = Slug("sold-model")
+SOLD_CONSUMER = subjects.consumer(SOLD, "normal")
+
 REQ = f"hr.req.{MODEL}.normal.{EDGE}"
 PEER = f"hr.edge.{EDGE}"
 RES = f"hr.res.{EDGE}.{REQUEST}"
@@ -44,6 +47,10 @@ OTHER_PLAN = f"hr.plan.south.{MODEL}"
 DEMAND = f"hr.demand.{MODEL}"
 NEXT = f"CONSUMER.MSG.NEXT.REQUESTS.{CONSUMER}"
 INFO = f"CONSUMER.INFO.REQUESTS.{CONSUMER}"
+SOLD_NEXT = f"CONSUMER.MSG.NEXT.REQUESTS.{SOLD_CONSUMER}"
+SOLD_ACK = f"$JS.ACK.REQUESTS.{SOLD_CONSUMER}.1.1.1.1.1"
+SOLD_STATE = f"hr.state.web.{SOLD}.{WORKER}"
+"""Of a model that only a worker on the web machine should take."""
 CREATE = f"CONSUMER.CREATE.REQUESTS.{CONSUMER}.{REQ}"
 ACK = f"$JS.ACK.REQUESTS.{CONSUMER}.1.1.1.1.1"
 
@@ -86,8 +93,10 @@ STRANGE = ["anything.else", "hr", "hr.other", "_INBOX.stranger.x"]
 
 # One token is one principal; every subject below is tried by each.
 PUBLISH = [
-    REQ, PEER, RES, CTL, STATE, PLAN, OTHER_PLAN, DEMAND, ACK, "$JS.ACK.OTHER.c.1.1.1.1.1",
-    *(prefix + verb for prefix in (HERE, HUB) for verb in (NEXT, INFO, *MAKERS, *DESTROYERS)),
+    REQ, PEER, RES, CTL, STATE, PLAN, OTHER_PLAN, DEMAND, ACK,
+    SOLD_ACK, SOLD_STATE, "$JS.ACK.OTHER.c.1.1.1.1.1",
+    *(HERE + verb for verb in (NEXT, SOLD_NEXT, INFO, *MAKERS, *DESTROYERS)),
+    *(HUB + verb for verb in (NEXT, SOLD_NEXT, INFO, *MAKERS, *DESTROYERS)),
     f"_INBOX.edge.{EDGE}.x", f"_INBOX.worker.{WORKER}.x", "_INBOX.scaler.x",
     *SYSTEM, *STRANGE,
 ]  # fmt: skip
@@ -113,10 +122,10 @@ EDGE_MAY = {
     ],
 }  # fmt: skip
 WORKER_MAY = {
-    "publish": [HUB + NEXT, ACK, RES, STATE],
+    "publish": [HUB + NEXT, HUB + SOLD_NEXT, ACK, SOLD_ACK, RES, STATE, SOLD_STATE],
     "subscribe": ["hr.ctl.>", CTL, f"_INBOX.worker.{WORKER}.*"],
 }
-HUB_WORKER_MAY = WORKER_MAY | {"publish": [*on_the_hub(NEXT), ACK, RES, STATE]}
+HUB_WORKER_MAY = WORKER_MAY | {"publish": [*on_the_hub(SOLD_NEXT), SOLD_ACK, RES, SOLD_STATE]}
 SCALER_MAY = {
     "publish": [HUB + INFO, PLAN, OTHER_PLAN],
     "subscribe": ["hr.state.>", "hr.demand.>", "hr.plan.>", "_INBOX.scaler.*"],
@@ -206,7 +215,10 @@ def test_the_tables_name_only_subjects_that_are_tried() -> None:
 IN_TO_THE_CLUSTER = [
     CTL, DEMAND, PLAN, OTHER_PLAN, f"_INBOX.worker.{WORKER}.x", "_INBOX.scaler.x",
 ]  # fmt: skip
-OUT_OF_THE_CLUSTER = [RES, STATE, PLAN, OTHER_PLAN, ACK, HUB + INFO, HUB + NEXT]
+OUT_OF_THE_CLUSTER = [
+    RES, STATE, SOLD_STATE, PLAN, OTHER_PLAN, ACK, SOLD_ACK, HUB + INFO,
+    HUB + NEXT, HUB + SOLD_NEXT,
+]  # fmt: skip
 FLOWS = [subject for subject in PUBLISH if not subject.startswith("$SYS")]
 
 ROGUE_HUB = """

@@ -10,11 +10,12 @@ from contextlib import suppress
 from typing import Any, cast
 
 from headrace.protocol import subjects
-from headrace.protocol.errors import Code
+from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import ProcessId
 from headrace.protocol.state import WorkerPhase
 from headrace.runtime.engine import EngineOptions, Kind
 from headrace.runtime.jetstream import PROGRESS_SECONDS, JetStream
+from headrace.worker.answer import ENGINE_FAILED
 from headrace.worker.attempt import Shared
 from headrace.worker.control import Control
 from headrace.worker.heartbeat import BEAT_SECONDS, Heartbeat
@@ -32,6 +33,17 @@ MODEL = "m"
 LIMITS = Limits()
 PUMP_SECONDS = 1.0
 """Four times what the real one takes: half of a history's time would go into it."""
+
+
+class _Well:
+    """An engine that always takes requests."""
+
+    takes = True
+
+    @staticmethod
+    def broken(_: OSError) -> HeadraceError:
+        """Another worker may do better, as the real one says."""
+        return HeadraceError(Code.ENGINE_FAILED, ENGINE_FAILED, retryable=True)
 
 
 class _OneLane:
@@ -115,6 +127,7 @@ class Worker:
         shared = Shared(
             worker=self.id, options=self._options, bus=self.bus,
             outbox=Outbox(self.bus, nothing), client=cast("Any", self.engine),
+            backend=cast("Any", _Well()),
             replay=self.replay, metrics=nothing, log=cast("Any", self._log),
         )  # fmt: skip
         self._heartbeat = heartbeat = Heartbeat(shared)

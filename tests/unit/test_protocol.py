@@ -51,6 +51,7 @@ EXAMPLES: dict[str, codec.Message] = {
         retryable=True,
         usage=frames.Usage(7, 4),
         timings=frames.Timings(0.25, 1.0, 0.5),
+        retry_after=20,
     ),
     "cancel": Cancel(ID, 2),
     "credit": Credit(ID, 1, 2097152),

@@ -43,6 +43,8 @@ class Code(StrEnum):
     GIVEN_UP = "given_up"
     NOT_CONTINUED = "not_continued"
     ENGINE_FAILED = "engine_failed"
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
+    PROVIDER_REFUSED = "provider_refused"
     RESPONSE_TOO_LARGE = "response_too_large"
     SLOW_READER = "slow_reader"
     UNSUPPORTED_VERSION = "unsupported_version"
@@ -97,6 +99,10 @@ KINDS: Final[dict[Code, Kind]] = {
     # A stream whose worker was lost, and which no other one can continue without a seam.
     Code.NOT_CONTINUED: Kind(502, _SERVER, True),
     Code.ENGINE_FAILED: Kind(502, _SERVER, True),
+    # An external model: its provider is away or wants us to slow down. Nothing was worked on.
+    Code.PROVIDER_UNAVAILABLE: Kind(503, _SERVER, True),
+    # It does not take our key, or does not know the model: the site's business, not the client's.
+    Code.PROVIDER_REFUSED: Kind(502, _SERVER, False),
     Code.RESPONSE_TOO_LARGE: Kind(502, _SERVER, False),
     Code.SLOW_READER: Kind(408, _CLIENT, False),
     Code.UNSUPPORTED_VERSION: Kind(502, _SERVER, False),

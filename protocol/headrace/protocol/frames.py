@@ -75,7 +75,8 @@ class End(msgspec.Struct, array_like=True, frozen=True, tag="e"):
 class Fail(msgspec.Struct, array_like=True, frozen=True, tag="f"):
     """The attempt has failed, or was cancelled. The `message` reaches the client.
 
-    `usage` is what the engine had counted until then, as far as it tells.
+    `usage` is what the engine had counted until then, as far as it tells; `retry_after`
+    is in seconds, 0 where it is not known.
     """
 
     attempt: int
@@ -85,6 +86,7 @@ class Fail(msgspec.Struct, array_like=True, frozen=True, tag="f"):
     retryable: bool
     usage: Usage = Usage()
     timings: Timings = Timings()
+    retry_after: int = 0
 
 
 Frame = Accepted | Head | Chunk | End | Fail

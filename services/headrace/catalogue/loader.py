@@ -12,8 +12,8 @@ import msgspec
 
 from headrace.catalogue import model
 from headrace.catalogue.model import MAX_FILE_BYTES, ModelFile
-from headrace.catalogue.problems import Problem, Refused
 from headrace.protocol.names import Slug
+from headrace.runtime.problems import Problem, Refused
 
 MAX_FILES: Final = 1000
 """Model files in one folder; what comes after them by name is refused."""

@@ -6,14 +6,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from headrace.catalogue import problems
 from headrace.catalogue.scale import Scale
 from headrace.protocol import names
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.names import Slug
 from headrace.protocol.plan import Facts
-from headrace.runtime import engine
+from headrace.runtime import engine, lines, problems
 from headrace.runtime.engine import EngineOptions, Lanes, Slots
+from headrace.runtime.external import model as external
 from headrace.slurm.spec import JobSpec
 
 MAX_FILE_BYTES = 64 * 1024
@@ -81,6 +81,11 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 def read(text: str) -> ModelFile:
     """The model that a file's text describes. Raises Refused with line and reason."""
     table = problems.parse(text)
+    if external.is_external(table):
+        raise problems.Refused(
+            lines.find(lines.lines_of(text), ("engine", "kind")),
+            "engine.kind: of a model that leaves the site; its file belongs on the web machine",
+        )
     try:
         return msgspec.convert(table, ModelFile)
     except msgspec.ValidationError as error:

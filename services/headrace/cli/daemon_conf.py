@@ -21,6 +21,7 @@ class ApiKey(msgspec.Struct, frozen=True):
 
 def edge(site: Site, keys: Sequence[ApiKey]) -> str:
     """``edge.toml``."""
+    external = {"external": "models.d"} if site.external else {}
     return toml.document(
         "The edge: the API on the web machine. Start it with: headrace-edge --config edge.toml\n"
         "The keys here are the site's own, which no group binds; people's keys are in the store:\n"
@@ -32,6 +33,7 @@ def edge(site: Site, keys: Sequence[ApiKey]) -> str:
                 "port": site.api_port,
                 "processes": site.processes,
                 "secret_file": "keys/api.secret",
+                **external,
             },
         ),
         toml.table(
@@ -68,6 +70,19 @@ def bridge(site: Site) -> str:
                 },
             )
             for cluster in site.clusters
+        ),
+    )
+
+
+def external(site: Site) -> str:
+    """``external.toml``: what the workers of all external models share."""
+    return toml.document(
+        "The workers of external models, each with a file in models.d/. Start one with:\n"
+        "headrace-worker --config external.toml --external SLUG",
+        toml.table("", {"models": "models.d"}),
+        toml.table(
+            "[bus]",
+            {"url": f"nats://127.0.0.1:{site.hub_port}", "nkey_file": "keys/hub-worker.nk"},
         ),
     )
 

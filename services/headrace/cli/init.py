@@ -41,6 +41,13 @@ FIRST_LINK_PORT = 7500
     help="A model that the edge offers. Repeat it for more.",
 )
 @click.option(
+    "--external",
+    "externals",
+    multiple=True,
+    metavar="NAME",
+    help="A model of a commercial provider, described in web/models.d/. Repeat it for more.",
+)
+@click.option(
     "--cluster-dir",
     help="Where a cluster's folder will lie on its service node. [default: /home/USER/headrace]",
 )
@@ -114,6 +121,7 @@ def site_of(
     ssh_user: str | None,
     host_keys: Iterable[str],
     models: Iterable[str],
+    externals: Iterable[str],
     cluster_dir: str | None,
     gate_python: str,
     leaf_host: str | None,
@@ -158,6 +166,7 @@ def site_of(
     return Site(
         clusters=tuple(made),
         models=tuple(Model(name) for name in models),
+        external=tuple(Model(name) for name in externals),
         api_host=api_host,
         api_port=api_port,
         hub_port=hub_port,

@@ -63,6 +63,8 @@ def install(
             private_directory(each)
     for cluster in site.clusters:
         private_directory(directory / "clusters" / cluster.name / MODELS)
+    if site.external:
+        private_directory(directory / "web" / MODELS)
     known = credentials.ensure(directory, site, new=new_keys)
     keys: list[ApiKey] = [] if new_keys or api_key else _kept_keys(directory / "web/edge.toml")
     if not keys:
@@ -89,6 +91,11 @@ def rendered(
         "web/bridge.toml": File(daemon_conf.bridge(site)),
         "web/known_hosts": File(daemon_conf.known_hosts(site, old_hosts)),
     }
+    if site.external:
+        files |= {
+            "web/external.toml": File(daemon_conf.external(site)),
+            f"web/{MODELS}/{places.EXAMPLE_EXTERNAL}": File(places.example_external()),
+        }
     for cluster in site.clusters:
         own = known.clusters[cluster.name]
         folder = f"clusters/{cluster.name}"

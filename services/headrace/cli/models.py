@@ -15,6 +15,10 @@ from headrace.catalogue import loader, worker
 from headrace.catalogue.loader import Catalogue, CatalogueError, Entry
 from headrace.catalogue.worker import Cluster
 from headrace.runtime.bus import BusOptions
+from headrace.runtime.external import folder as external
+from headrace.runtime.external.folder import Folder
+from headrace.runtime.external.model import ExternalModel
+from headrace.runtime.problems import Problem
 from headrace.slurm.record import new_submission
 
 HELP = """\
@@ -63,16 +67,23 @@ def check(folder: Path, as_json: bool) -> None:
 
     Exits with 0 if all are good and with 1 if not. Nothing is started or sent anywhere.
     """
-    found = _load(folder)
+    found, sold = _load(folder), external.load(folder, others=True)
+    problems = _both(found, sold)
     if as_json:
-        click.echo(json.dumps({"models": _rows(found), "problems": _problems(found)}, indent=2))
+        rows = [*_rows(found), *map(_sold, sold.models.values())]
+        told = [msgspec.to_builtins(problem) for problem in problems]
+        click.echo(json.dumps({"models": rows, "problems": told}, indent=2))
     else:
         for entry in found.entries.values():
             click.echo(f"{folder / entry.file}: ok, {entry.model.name} as {entry.model.queue}")
-        _tell(folder, found)
-        if not found.entries and not found.problems:
+        for file, slug in sold.files.items():
+            name = sold.models[slug].name
+            click.echo(f"{folder / file}: ok, {name} as {slug}, external: for the web machine")
+        for problem in problems:
+            click.echo(f"{folder}/{problem}", err=True)
+        if not found.entries and not sold.files and not problems:
             click.echo(f"{folder}: no model file (they end in .toml)", err=True)
-    sys.exit(1 if found.problems else 0)
+    sys.exit(1 if problems else 0)
 
 
 @models.command("list")
@@ -196,8 +207,23 @@ def _rows(found: Catalogue) -> list[dict[str, Any]]:
     return rows
 
 
-def _problems(found: Catalogue) -> list[dict[str, Any]]:
-    return [msgspec.to_builtins(problem) for problem in found.problems]
+def _both(found: Catalogue, sold: Folder) -> list[Problem]:
+    """What is wrong with files of either kind: each is judged as what it says that it is."""
+    theirs = {*sold.files, *(problem.file for problem in sold.problems)}
+    ours = [problem for problem in found.problems if problem.file not in theirs]
+    return sorted([*ours, *sold.problems], key=lambda problem: (problem.file, problem.line))
+
+
+def _sold(model: ExternalModel) -> dict[str, Any]:
+    return {
+        "id": model.name,
+        "slug": model.queue,
+        "engine": model.engine.kind,
+        "slots": model.slots,
+        "external": True,
+        "currency": model.price.currency,
+        "budget": {k: v for k, v in msgspec.structs.asdict(model.budget).items() if v is not None},
+    }
 
 
 def _tell(folder: Path, found: Catalogue) -> None:

@@ -7,7 +7,8 @@ from typing import Final
 from headrace.cli import places, values
 from headrace.cli.credentials import ClusterKeys, Credentials
 from headrace.cli.site import Cluster, Site
-from headrace.protocol.subjects import DOMAIN
+from headrace.protocol.names import LANES, slug
+from headrace.protocol.subjects import DOMAIN, consumer
 
 DENIED_API: Final = (
     "INFO",
@@ -36,8 +37,24 @@ def hub(site: Site, credentials: Credentials) -> str:
         run_dir=values.quotable_path(site.run_dir),
         queue_memory=str(site.queue_bytes),
         edge_nkey=credentials.edge.public,
-        hub_worker_nkey=credentials.hub_worker.public,
+        external=external(site, credentials) if site.external else "",
         remotes="\n".join(remotes),
+    )
+
+
+def external(site: Site, credentials: Credentials) -> str:
+    """The user of ``hub.conf`` that takes external models' requests, and no others."""
+    subjects = []
+    for model in site.external:
+        queue = slug(model.queue)
+        for lane in LANES:
+            name = consumer(queue, lane)
+            subjects += [f"$JS.API.CONSUMER.MSG.NEXT.REQUESTS.{name}", f"$JS.ACK.REQUESTS.{name}.>"]
+        subjects.append(f"hr.state.*.{queue}.*")
+    return _fill(
+        "external.conf",
+        hub_worker_nkey=credentials.hub_worker.public,
+        publish=",\n            ".join(f'"{subject}"' for subject in subjects),
     )
 
 

@@ -52,9 +52,16 @@ On the web machine:
        nats-server -c hub.conf
        headrace-bridge --config bridge.toml
        headrace-edge --config edge.toml
-  4. Put your TLS proxy in front of http://{site.api_host}:{site.api_port}.
+{_external(site)}  4. Put your TLS proxy in front of http://{site.api_host}:{site.api_port}.
   5. Look: headrace status http://{site.api_host}:{site.api_port}
 """
+
+
+def _external(site: Site) -> str:
+    return "".join(
+        f"       headrace-worker --config external.toml --external {model.queue}\n"
+        for model in site.external
+    )
 
 
 def _scan(directory: Path, cluster: Cluster) -> str:

@@ -26,7 +26,13 @@ def example_model() -> str:
     return _infra(f"models.d/{EXAMPLE_MODEL}")
 
 
+def example_external() -> str:
+    """The text of an example of a file of an external model."""
+    return _infra(f"models.d/{EXAMPLE_EXTERNAL}")
+
+
 EXAMPLE_MODEL: Final = "small.toml.example"
+EXAMPLE_EXTERNAL: Final = "external.toml.example"
 
 
 def _infra(name: str) -> str:

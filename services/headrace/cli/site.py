@@ -80,6 +80,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
 
     clusters: tuple[Cluster, ...]
     models: tuple[Model, ...] = ()
+    external: tuple[Model, ...] = ()
+    """Models of commercial providers: their worker may take these and no others."""
     api_host: str = "127.0.0.1"
     api_port: int = 8080
     processes: int = 1
@@ -102,7 +104,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         for what, every in (
             ("port of the web machine", [str(port) for port in ports]),
             ("cluster", [cluster.name for cluster in self.clusters]),
-            ("model", [model.queue for model in self.models]),
+            ("model", [model.queue for model in (*self.models, *self.external)]),
         ):
             for twice in {one for one in every if every.count(one) > 1}:
                 raise ValueError(f"this {what} is given twice: {twice}")

@@ -28,7 +28,8 @@ LATE_SECONDS: Final = 15.0
 MAX_LATE: Final = 10_000
 
 
-Done = Callable[[Row], None]
+Done = Callable[[Row, bool], Row]
+"""With whether the worker has said a word; the row as it is to be written."""
 
 
 class _Late(NamedTuple):
@@ -74,11 +75,10 @@ class Accounts:
     def expect(self, row: Row, done: Done) -> None:
         """The same of one whose worker was told to stop, and has yet to say what it has counted.
 
-        `done` is called with the row as it is written.
+        `done` is called with the row before it is written.
         """
         if len(self._late) >= MAX_LATE:
-            self.add(row)
-            done(row)
+            self.add(done(row, True))  # nobody will know: the worse is to be assumed
         else:
             self._late[row.request] = _Late(row, time.monotonic() + LATE_SECONDS, done)
 
@@ -93,8 +93,7 @@ class Accounts:
             completion_tokens=counted.completion_tokens,
             gpu_seconds=gpu_seconds,
         )
-        self.add(row)
-        late.done(row)
+        self.add(late.done(row, True))
 
     async def run(self) -> None:
         """Write, for ever."""
@@ -131,8 +130,7 @@ class Accounts:
         over = [id for id, late in self._late.items() if late.until <= now]
         for id in over:
             late = self._late.pop(id)
-            self.add(late.row)
-            late.done(late.row)
+            self.add(late.done(late.row, False))
 
     def _write(self, batch: list[Row], used: dict[str, float]) -> None:
         now = time.time()

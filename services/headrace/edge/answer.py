@@ -192,7 +192,7 @@ class Answer:
         if isinstance(frame, Fail):
             if not frame.retryable and frame.code is not Code.CANCELLED:
                 self.usage, self.timings = frame.usage, frame.timings
-                self.fail(frame.code, frame.message)
+                self.fail(frame.code, frame.message, retry_after=frame.retry_after or None)
                 return Step.WAKE
             self.lose(frame.code)
             return Step.LOST if self.phase is Phase.QUEUED else Step.WAKE

@@ -6,7 +6,7 @@ One subscription carries the frames of all requests; one sweep does all that dep
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from headrace.edge import patience
@@ -81,6 +81,9 @@ class Dispatcher:
         self._background = Background()
         self._orders = Orders(edge, bus, self._background)
         self._publisher = Publisher(edge, self.live, self._jetstream, self._background)
+        self.on_anew: Callable[[LiveRequest], Awaitable[None]] = _granted
+        """Called before a request is sent once more; HeadraceError ends it."""
+        self._publisher.on_anew = self._on_anew
         self._company = Company(edge, bus, self._jetstream, on_gone=self._on_gone, log=log)
         self._demanded: dict[Slug, float] = {}
         self._time = asyncio.get_running_loop().time
@@ -180,6 +183,9 @@ class Dispatcher:
     def _on_reconnect(self) -> None:
         self._queue_ready = False
         self._setup.set()
+
+    async def _on_anew(self, request: LiveRequest) -> None:
+        await self.on_anew(request)
 
     def _on_gone(self) -> None:
         """The other edges took us for dead, and what waited here out of the queue."""
@@ -379,6 +385,10 @@ class Dispatcher:
             patience.sentence(code, request.model, standing, request.patience),
             retry_after=patience.retry_after(standing.wait(request.position or 1)),
         )
+
+
+async def _granted(_: LiveRequest) -> None:
+    """Nobody minds."""
 
 
 def _nothing(*_: object) -> None:

@@ -4,6 +4,7 @@ import msgspec
 
 from headrace.edge.http import Headers
 from headrace.edge.limiter import Ticket
+from headrace.edge.spending import Spending
 from headrace.gateway.snapshot import Grant
 
 
@@ -17,3 +18,5 @@ class Admission(msgspec.Struct, frozen=True):
     ticket: Ticket
     headers: Headers
     """What its client is told of its limits."""
+    spending: Spending | None = None
+    """What is reserved for it, of an external model."""

@@ -14,6 +14,7 @@ from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.oidc import Provider
 from headrace.edge.options import EdgeOptions
 from headrace.edge.proxy import Proxy
+from headrace.edge.purse import Purse
 from headrace.edge.tally import Tally
 from headrace.edge.turnstile import Turnstile
 from headrace.edge.valkey import ValkeyCounters
@@ -46,6 +47,7 @@ class Gatehouse:
         self._follower: Follower | None = None
         self._tally: Tally | None = None
         self._accounts: Accounts | None = None
+        self._purse: Purse | None = None
         if self.database is not None:
             self._follower = follower = Follower(
                 self.database, keys, options.store, metrics=metrics, log=log
@@ -55,9 +57,10 @@ class Gatehouse:
             self._accounts = Accounts(
                 self.database, keys, options.accounts, metrics=metrics, log=log
             )
+            self._purse = Purse(self.database, metrics=metrics, log=log)
         exact = None if self._valkey is not None else self._tally
         self._limiter = Limiter(counters, shared=self._valkey, exact=exact)
-        self.turnstile = Turnstile(keys, self._limiter, self._accounts)
+        self.turnstile = Turnstile(keys, self._limiter, self._accounts, self._purse)
 
     def account(self, options: EdgeOptions, log: Logger) -> Account | None:
         """The key page, where people can come to it."""
@@ -79,7 +82,7 @@ class Gatehouse:
     async def run(self) -> None:
         """Follow, sync and write, for ever."""
         async with asyncio.TaskGroup() as tasks:
-            for each in (self._follower, self._tally, self._accounts):
+            for each in (self._follower, self._tally, self._accounts, self._purse):
                 if each is not None:
                     tasks.create_task(each.run(), name=type(each).__name__.lower())
 
@@ -88,6 +91,8 @@ class Gatehouse:
         await self._limiter.settle()
         if self._accounts is not None:
             await self._accounts.close()
+        if self._purse is not None:
+            await self._purse.close()
         if self._tally is not None:
             await self._tally.close()
         if self._follower is not None:

@@ -28,10 +28,12 @@ from headrace.edge.live import LiveRequest
 from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.models import Model, Models, not_found
 from headrace.edge.options import EdgeOptions
+from headrace.edge.spending import Bill
 from headrace.edge.turnstile import Turnstile, check
 from headrace.edge.wording import headers, keepalive, next_position
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
+from headrace.runtime.external.bound import bound
 from headrace.runtime.logging import Logger
 
 
@@ -101,8 +103,12 @@ class Inference:
             body = await read_body(scope, receive, options.max_body_bytes, options.body_seconds)
             asked = admit(self._row.endpoint, body)
             model = self._find(asked.model, principal)
+            bill = None
+            if model.external is not None:
+                body, most = bound(model.external, self._row.endpoint, body)
+                bill = Bill(model.external, most)
             admission = await self._turnstile.enter(
-                request_id(scope), principal, model.access, self._row.endpoint
+                request_id(scope), principal, model.access, self._row.endpoint, bill
             )
             request = self._admit(scope, principal, asked, model, body=body, admission=admission)
         except HeadraceError as error:

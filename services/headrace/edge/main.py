@@ -10,7 +10,10 @@ import msgspec
 from headrace.edge.options import EdgeOptions
 from headrace.edge.processes import supervise
 from headrace.gateway.options import resolved
+from headrace.protocol.names import Slug
 from headrace.runtime import config, lifecycle, logging
+from headrace.runtime.external import folder
+from headrace.runtime.external.model import ExternalModel
 
 DESCRIPTION = """\
 Serves the OpenAI-compatible API: checks the key, puts each request into its model's queue on the
@@ -29,6 +32,7 @@ def main() -> int:
     log = logging.setup("edge", arguments.log_level)
     try:
         options = load(arguments.config)
+        external = _external(options)
     except config.ConfigError as error:
         sys.stderr.write(f"headrace-edge: {error}\n")
         return lifecycle.EXIT_CONFIG
@@ -42,8 +46,22 @@ def main() -> int:
     from headrace.edge.server import serve
 
     return lifecycle.run(
-        lambda life: serve(options, created, life), log, drain_seconds=options.drain_seconds
+        lambda life: serve(options, external, created, life),
+        log,
+        drain_seconds=options.drain_seconds,
     )
+
+
+def _external(options: EdgeOptions) -> dict[Slug, ExternalModel]:
+    """The external models, none of which may be one of the site's own. Raises ConfigError."""
+    if not options.external:
+        return {}
+    found = folder.load_all(Path(options.external))
+    own = {word for model in options.models for word in (model.name, str(model.queue))}
+    for slug, file in found.items():
+        if own & {file.name, str(slug)}:
+            raise config.ConfigError(f"models: {file.name!r} is an external model too")
+    return found
 
 
 def load(path: Path) -> EdgeOptions:
@@ -69,10 +87,12 @@ def load(path: Path) -> EdgeOptions:
         text = config.read_secret(str(config.resolve(path.parent, proxy.secret_file)))
         proxy = msgspec.structs.replace(proxy, secret_file=text)
     secret = str(config.resolve(path.parent, options.secret_file))
+    external = str(config.resolve(path.parent, options.external)) if options.external else ""
     return msgspec.structs.replace(
         options,
         bus=bus,
         secret_file=secret,
+        external=external,
         store=resolved(options.store, path.parent),
         counters=counters,
         sign_in=sign_in,

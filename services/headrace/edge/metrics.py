@@ -89,6 +89,20 @@ class EdgeMetrics:
             registry=registry,
         )  # fmt: skip
 
+        self.spent = Counter(
+            "headrace_edge_spent", "What external models have cost, in the site's currency.",
+            ["model"], registry=registry,
+        )  # fmt: skip
+        self.overspent = Counter(
+            "headrace_edge_overspent_micros",
+            "What requests have cost beyond what was reserved, in millionths: should stay 0.",
+            registry=registry,
+        )  # fmt: skip
+        self.budget_refused = Counter(
+            "headrace_edge_budget_refused", "Requests that a budget had too little left for.",
+            ["model"], registry=registry,
+        )  # fmt: skip
+
     def ended(self, request: LiveRequest, outcome: str, now: float) -> None:
         """Count a request that was queued and is over."""
         model = request.model

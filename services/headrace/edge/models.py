@@ -6,12 +6,13 @@ from typing import Final
 
 from headrace.edge.options import ModelOptions
 from headrace.edge.standing import Standing, standing
-from headrace.gateway import access
+from headrace.gateway import access, purse
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import Slug
 from headrace.protocol.plan import PLAN_SECONDS, Facts, Plan
 from headrace.protocol.state import FRESH_SECONDS, WorkerPhase, WorkerState
+from headrace.runtime.external.model import ExternalModel
 
 LEARN_SECONDS: Final = 10.0
 """After this long every cluster that is there has told its models."""
@@ -29,12 +30,14 @@ MAX_CLUSTERS: Final = 64
 class Model:
     """One model, its workers' last heartbeats and its clusters' last plans."""
 
-    def __init__(self, slug: Slug, facts: Facts, *, fixed: bool, external: bool = False) -> None:
+    def __init__(
+        self, slug: Slug, facts: Facts, *, fixed: bool, external: ExternalModel | None = None
+    ) -> None:
         self.slug = slug
         self.external = external
-        """Whether its prompts leave the site."""
+        """Its file, where its prompts leave the site."""
         self.facts = facts
-        self._access = access.Model(facts.name, slug, external)
+        self._access = purse.access_of(external) if external else access.Model(facts.name, slug)
         self.fixed = fixed
         """Whether it is in edge.toml, and stays whatever clusters say."""
         self.listed = fixed
@@ -57,7 +60,7 @@ class Model:
         """What counts of it for who may use it."""
         known = self._access
         if known.name != self.facts.name:
-            known = self._access = access.Model(self.facts.name, self.slug, self.external)
+            known = self._access = access.Model(self.facts.name, self.slug)
         return known
 
     @property
@@ -134,7 +137,11 @@ class Models:
     """All models by name and by slug."""
 
     def __init__(
-        self, options: Iterable[ModelOptions], created: int, complete_at: float = 0.0
+        self,
+        options: Iterable[ModelOptions],
+        created: int,
+        complete_at: float = 0.0,
+        external: Iterable[ExternalModel] = (),
     ) -> None:
         self.created = created
         self.complete_at = complete_at
@@ -146,7 +153,9 @@ class Models:
         """The slug of the last announcement that was not taken in, for the log."""
         for each in options:
             facts = Facts(each.name, tuple(dict.fromkeys(each.endpoints)))
-            self._slugs[each.queue] = Model(each.queue, facts, fixed=True, external=each.external)
+            self._slugs[each.queue] = Model(each.queue, facts, fixed=True)
+        for file in external:
+            self._slugs[file.queue] = Model(file.queue, file.facts, fixed=True, external=file)
         self._rename()
 
     def all(self) -> list[Model]:

@@ -25,9 +25,6 @@ class ModelOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     name: str
     slug: str = ""
     endpoints: tuple[Endpoint, ...] = (Endpoint.CHAT, Endpoint.COMPLETIONS)
-    external: bool = False
-    """Whether its prompts leave the site, for a commercial API: then only groups that name it may
-    use it, for ``*`` does not mean it."""
 
     def __post_init__(self) -> None:
         model_name(self.name)
@@ -92,6 +89,8 @@ class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     bus: BusOptions = BusOptions()
     queue: QueueLimits = QueueLimits()
     models: tuple[ModelOptions, ...] = ()
+    external: str = ""
+    """The folder with the files of external models, whose prompts leave the site."""
     keys: tuple[KeyOptions, ...] = ()
     """Keys of the site's own, which no group binds; people's keys are in the store."""
     store: StoreOptions = StoreOptions()
@@ -135,6 +134,8 @@ class EdgeOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             raise ValueError(f"deadline_seconds must be 1 to {DEDUPE_SECONDS:.0f}")
         if (self.sign_in.issuer or self.proxy.addresses) and not self.store.url:
             raise ValueError("sign_in and proxy need a store: [store] url")
+        if self.external and not self.store.url:
+            raise ValueError("external models need a store, which keeps their budgets: [store] url")
         if not 1 <= self.processes <= 256:
             raise ValueError("processes must be 1 to 256")
         _once(model.name for model in self.models)

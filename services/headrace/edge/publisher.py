@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from headrace.edge import continuation
@@ -30,6 +31,8 @@ class Publisher:
         self._jetstream = jetstream
         self._background = background
         self._time = asyncio.get_running_loop().time
+        self.on_anew: Callable[[LiveRequest], Awaitable[None]]
+        """Called before a request is sent once more."""
 
     async def publish(self, request: LiveRequest) -> None:
         """Publish `request` as it stands; again with the same id is harmless.
@@ -120,7 +123,16 @@ class Publisher:
         request.delivered_at = 0.0
         request.publishes += 1
         self.withdraw(request)
-        self._background.spawn(self.again(request))
+        self._background.spawn(self._anew(request))
+
+    async def _anew(self, request: LiveRequest) -> None:
+        try:
+            await self.on_anew(request)
+        except HeadraceError as error:
+            request.answer.fail(error.code, error.message, retry_after=error.retry_after)
+            request.wake()
+        else:
+            await self.again(request)
 
     def withdraw(self, request: LiveRequest) -> None:
         """Take its message out of the queue, wherever it is."""

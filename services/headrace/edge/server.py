@@ -5,7 +5,7 @@ import contextlib
 import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
@@ -22,9 +22,10 @@ from headrace.edge.models import Models
 from headrace.edge.options import EdgeOptions
 from headrace.protocol import subjects
 from headrace.protocol.errors import Code
-from headrace.protocol.names import new_process_id
+from headrace.protocol.names import Slug, new_process_id
 from headrace.runtime import apikeys
 from headrace.runtime.bus import Bus
+from headrace.runtime.external.model import ExternalModel
 from headrace.runtime.lifecycle import Fatal, Lifecycle
 
 BACKLOG = 4096
@@ -52,14 +53,18 @@ def listen(host: str, port: int, *, shared: bool) -> socket.socket:
     return sock
 
 
-async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
+async def serve(
+    options: EdgeOptions, external: Mapping[Slug, ExternalModel], created: int, life: Lifecycle
+) -> int:
     """Serve until told to stop; then take nothing new, let streams end, and end the rest."""
     sock = listen(options.host, options.port, shared=options.processes > 1)
     edge = new_process_id()
     log = life.log.bind(edge=edge)
     registry = CollectorRegistry()
     metrics = EdgeMetrics(registry)
-    models = Models(options.models, created, math.inf if options.learn_seconds else 0.0)
+    models = Models(
+        options.models, created, math.inf if options.learn_seconds else 0.0, external.values()
+    )
     keys = KeyRing(apikeys.load_secret(Path(options.secret_file)), options.keys)
     bus = Bus(log, name=f"edge-{edge}", inbox=subjects.edge_inbox(edge))
     dispatcher = Dispatcher(edge, bus, models=models, options=options, metrics=metrics, log=log)
@@ -69,6 +74,7 @@ async def serve(options: EdgeOptions, created: int, life: Lifecycle) -> int:
     )  # fmt: skip
     dispatcher.on_started = gatehouse.turnstile.started
     dispatcher.on_stopped = gatehouse.turnstile.stopped
+    dispatcher.on_anew = gatehouse.turnstile.anew
     metrics.live.set_function(lambda: len(dispatcher.live))
     asgi = app.build(
         keys=keys, models=models, dispatcher=dispatcher, options=options,

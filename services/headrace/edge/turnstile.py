@@ -3,15 +3,20 @@
 import time
 from typing import Final
 
+import msgspec
+
 from headrace.edge import ratelimit
 from headrace.edge.accounts import Accounts
 from headrace.edge.entry import Admission
 from headrace.edge.keys import KeyRing, Principal
-from headrace.edge.limiter import Limiter, Ticket
+from headrace.edge.limiter import Limiter
 from headrace.edge.live import LiveRequest
+from headrace.edge.purse import Purse
+from headrace.edge.spending import Bill, Spending, cost
 from headrace.gateway import access, quotas
 from headrace.gateway.access import Model
 from headrace.gateway.quotas import Quota
+from headrace.gateway.records import Metric
 from headrace.gateway.snapshot import Grant
 from headrace.gateway.usage import Row
 from headrace.protocol.endpoints import Endpoint
@@ -25,33 +30,67 @@ NOTHING: Final = Usage()
 class Turnstile:
     """Lets requests in and out. Without `accounts` nothing is written down."""
 
-    def __init__(self, keys: KeyRing, limiter: Limiter, accounts: Accounts | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeyRing,
+        limiter: Limiter,
+        accounts: Accounts | None = None,
+        purse: Purse | None = None,
+    ) -> None:
         self._keys = keys
+        self._purse = purse
         self._limiter = limiter
         self._accounts = accounts
         self._of = keys.snapshot
-        self._known: dict[tuple[str, Model, Endpoint], tuple[str, tuple[Quota, ...]]] = {}
+        self._known: dict[
+            tuple[str, Model, Endpoint], tuple[str, tuple[Quota, ...], tuple[Quota, ...]]
+        ] = {}
         """What was found out of the snapshot `_of`."""
 
     async def enter(
-        self, id: str, principal: Principal, model: Model, endpoint: Endpoint
+        self,
+        id: str,
+        principal: Principal,
+        model: Model,
+        endpoint: Endpoint,
+        bill: Bill | None = None,
     ) -> Admission | None:
         """Let a request in. Raises HeadraceError where a limit is reached.
 
-        That `model` may be asked was found out before, by `check`.
+        That `model` may be asked was found out before, by `check`. What it can cost is reserved.
         """
         grant = principal.grant
         if grant is None:
+            if bill is not None:
+                raise HeadraceError(Code.PERMISSION_DENIED, "This model needs a key of this site.")
             return None
-        group, counted = self._counted(grant, model, endpoint)
+        group, counted, money = self._counted(grant, model, endpoint)
         ticket = await self._limiter.enter(id, counted)
+        spending = None
+        if bill is not None:
+            spending = Spending(bill.file, money, bill.most)
+            try:
+                await self._reserve(spending)
+            except HeadraceError:
+                self._limiter.leave(ticket, 0)
+                raise
         told = ratelimit.headers(ticket.standings, time.time()) if ticket.standings else []
-        return Admission(grant, group, model.name, ticket, told)
+        return Admission(grant, group, model.name, ticket, told, spending)
+
+    async def anew(self, request: LiveRequest) -> None:
+        """It is to be sent once more: that costs once more. Raises HeadraceError."""
+        if request.admission is not None and request.admission.spending is not None:
+            await self._reserve(request.admission.spending)
+
+    async def _reserve(self, spending: Spending) -> None:
+        if self._purse is None or not spending.quotas:
+            raise HeadraceError(Code.INSUFFICIENT_QUOTA, "This model has no budget.")
+        await self._purse.reserve(spending)
 
     def _counted(
         self, grant: Grant, model: Model, endpoint: Endpoint
-    ) -> tuple[str, tuple[Quota, ...]]:
-        """The group to which a request is accounted, and what counts against it."""
+    ) -> tuple[str, tuple[Quota, ...], tuple[Quota, ...]]:
+        """The group to which a request is accounted, what counts against it, and its budgets."""
         snapshot = self._keys.snapshot
         if self._of is not snapshot:
             self._of, self._known = snapshot, {}
@@ -59,7 +98,12 @@ class Turnstile:
         known = self._known.get(asked)
         if known is None:
             group = access.accounted(grant.rights, model, endpoint)
-            known = group, quotas.quotas(snapshot.book, grant.who, group, model)
+            found = quotas.quotas(snapshot.book, grant.who, group, model)
+            known = (
+                group,
+                tuple(quota for quota in found if quota.metric is not Metric.COST),
+                tuple(quota for quota in found if quota.metric is Metric.COST),
+            )
             if len(self._known) < MAX_KNOWN:
                 self._known[asked] = known
         return known
@@ -73,6 +117,7 @@ class Turnstile:
         """It was let in, and could not be taken all the same."""
         if admission is not None:
             self._limiter.leave(admission.ticket, 0)
+            self._settle(admission, 0)
 
     def leave(self, request: LiveRequest, status: int, outcome: str, now: float) -> None:
         """It is over. `now` is the event loop's clock."""
@@ -84,10 +129,13 @@ class Turnstile:
         taken = answer.worker or (request.left and request.tries)
         unknown = answer.usage == NOTHING and taken and answer.error is not None
         row = _row(request, admission, status, outcome, now)
+        spending = admission.spending
+        if spending is not None and (answer.worker or not taken):
+            row = msgspec.structs.replace(row, cost=self._settle(admission, cost(answer, spending)))
         if unknown and self._accounts is not None:
             # Its worker is told to stop, and says what the engine has counted until then.
             self._limiter.leave(admission.ticket, 0)
-            self._accounts.expect(row, lambda row: self._charge(admission.ticket, row))
+            self._accounts.expect(row, lambda row, told: self._late(admission, row, told))
             return
         self._limiter.leave(admission.ticket, row.prompt_tokens + row.completion_tokens)
         if self._accounts is not None:
@@ -98,8 +146,19 @@ class Turnstile:
         if self._accounts is not None and isinstance(frame, End | Fail):
             self._accounts.count(request, frame.usage, frame.timings.gpu)
 
-    def _charge(self, ticket: Ticket, row: Row) -> None:
-        self._limiter.charge(ticket, row.prompt_tokens + row.completion_tokens)
+    def _late(self, admission: Admission, row: Row, told: bool) -> Row:
+        """The last of a request that was broken off; `told`, a worker has said that it was."""
+        self._limiter.charge(admission.ticket, row.prompt_tokens + row.completion_tokens)
+        spending = admission.spending
+        if spending is None or spending.settled:
+            return row
+        # Nobody knew whether a worker had taken it when its client left.
+        return msgspec.structs.replace(row, cost=self._settle(admission, told * spending.each))
+
+    def _settle(self, admission: Admission, spent: int) -> int:
+        if self._purse is None or admission.spending is None:
+            return 0
+        return self._purse.settle(admission.spending, spent)
 
 
 def check(principal: Principal, model: Model, endpoint: Endpoint | None = None) -> bool:

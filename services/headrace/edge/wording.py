@@ -50,6 +50,8 @@ class ModelFacts(QueueObject, frozen=True):
     modality: str
     description: str
     group: str
+    external: bool
+    """Whether prompts leave the site, for a commercial provider: a page may warn."""
 
 
 def queue_object(model: Model, standing: Standing, queue: Queue | None, lane: str) -> QueueObject:
@@ -75,7 +77,11 @@ def model_facts(model: Model, standing: Standing, queue: Queue | None, lane: str
     facts = model.facts
     told = msgspec.structs.asdict(queue_object(model, standing, queue, lane))
     return ModelFacts(
-        **told, modality=facts.modality, description=facts.description, group=facts.group
+        **told,
+        modality=facts.modality,
+        description=facts.description,
+        group=facts.group,
+        external=model.external is not None,
     )
 
 

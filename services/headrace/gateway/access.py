@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.gateway.records import ALL, EVERYONE, Group, Key, User
+from headrace.gateway.records import ALL, EVERYONE, Group, Key, Limit, User
 from headrace.protocol.endpoints import Endpoint
 
 
@@ -16,6 +16,8 @@ class Model(msgspec.Struct, frozen=True):
     slug: str
     external: bool = False
     """Whether prompts for it leave the site: then `ALL` does not mean it."""
+    limits: tuple[Limit, ...] = ()
+    """Those of its own file, which count besides those of the store."""
 
 
 class Rights(msgspec.Struct, frozen=True):

@@ -54,7 +54,7 @@ def book(limits: Iterable[Limit]) -> Book:
 
 def quotas(book: Book, who: Who, accounted: str, model: Model) -> tuple[Quota, ...]:
     """Every limit that counts for a request of `who` for `model`, accounted to a group."""
-    if not book.limits:
+    if not book.limits and not model.limits:
         return ()
     found = [
         *_plain(book.of(Kind.KEY, who.key), f"key:{who.key}", model),
@@ -62,11 +62,21 @@ def quotas(book: Book, who: Who, accounted: str, model: Model) -> tuple[Quota, .
         *_members(book, who, model),
         *_together(book, accounted, model),
     ]
-    for name in {model.name, model.slug}:
-        for limit in book.of(Kind.MODEL, name):
-            whose = f"each:{who.owner}" if limit.each else "all"
-            found.append(_quota(limit, f"{whose}:model:{model.slug}"))
-    return tuple(found)
+    of_model = [limit for name in {model.name, model.slug} for limit in book.of(Kind.MODEL, name)]
+    for limit in (*model.limits, *of_model):
+        whose = f"each:{who.owner}" if limit.each else "all"
+        found.append(_quota(limit, f"{whose}:model:{model.slug}"))
+    return tuple(_lowest(found) if model.limits else found)
+
+
+def _lowest(quotas: Iterable[Quota]) -> list[Quota]:
+    """Of several on one counter, such as a model's own and an operator's, the lowest."""
+    lowest: dict[str, Quota] = {}
+    for quota in quotas:
+        known = lowest.get(quota.counter)
+        if known is None or quota.value < known.value:
+            lowest[quota.counter] = quota
+    return list(lowest.values())
 
 
 def _plain(limits: Iterable[Limit], whose: str, model: Model) -> list[Quota]:

@@ -113,6 +113,9 @@ class Metric(StrEnum):
     REQUESTS = "requests"
     TOKENS = "tokens"
     """Of prompts and answers, as the engine counts them; charged when a request has ended."""
+    COST = "cost"
+    """Of external models, in millionths of the site's currency; the most that a request can cost is
+    reserved before it begins."""
     CONCURRENCY = "concurrency"
     """Requests that are under way at once, waiting ones included."""
     QUEUED = "queued"

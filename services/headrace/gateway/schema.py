@@ -118,6 +118,7 @@ usage = Table(
     Column("first_seconds", Double, nullable=False),
     Column("total_seconds", Double, nullable=False),
     Column("gpu_seconds", Double, nullable=False),
+    Column("cost", BigInteger, nullable=False, server_default="0"),
 )
 """One row per request: who is a pseudonym, and there is no content. `day` counts from 1970, UTC."""
 

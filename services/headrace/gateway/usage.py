@@ -12,6 +12,7 @@ from sqlalchemy import Connection, delete, distinct, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from headrace.gateway import schema
+from headrace.runtime.external.money import MICRO
 
 DAY: Final = 86400
 
@@ -23,7 +24,7 @@ DIMENSIONS: Final = {
 
 
 COLUMNS: Final = (
-    "requests", "users", "failed", "prompt_tokens", "completion_tokens", "gpu_seconds",
+    "requests", "users", "failed", "prompt_tokens", "completion_tokens", "gpu_seconds", "cost",
     "mean_queue_seconds", "mean_total_seconds",
 )  # fmt: skip
 
@@ -55,6 +56,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     total_seconds: float
     gpu_seconds: float
     """Its share of the time of the GPUs that it ran on."""
+    cost: int = 0
+    """Of an external model, in millionths of the site's currency."""
 
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +69,8 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     gpu_seconds: float
+    cost: float
+    """In the site's currency."""
     mean_queue_seconds: float
     mean_total_seconds: float
     failed: int
@@ -125,6 +130,7 @@ def report(
         func.sum(table.c.prompt_tokens),
         func.sum(table.c.completion_tokens),
         func.sum(table.c.gpu_seconds),
+        func.sum(table.c.cost),
         func.avg(table.c.queue_seconds),
         func.avg(table.c.total_seconds),
         func.count().filter(table.c.status >= 500),
@@ -157,7 +163,7 @@ def date(day: int) -> str:
 
 def _sum(by: Collection[str], row: Sequence[Any]) -> Sum:
     names = list(by)
-    count, users, prompt, completion, gpu, queue, total, failed = row[len(names) :]
+    count, users, prompt, completion, gpu, cost, queue, total, failed = row[len(names) :]
     said = zip(names, row, strict=False)
     return Sum(
         by={name: date(value) if name == "day" else str(value) for name, value in said},
@@ -166,6 +172,7 @@ def _sum(by: Collection[str], row: Sequence[Any]) -> Sum:
         prompt_tokens=int(prompt),
         completion_tokens=int(completion),
         gpu_seconds=round(float(gpu), 3),
+        cost=int(cost) / MICRO,
         mean_queue_seconds=round(float(queue), 4),
         mean_total_seconds=round(float(total), 4),
         failed=failed,

@@ -67,8 +67,10 @@ def value_of(text: str) -> Any:
         return text
 
 
-def read_secret(path: str) -> str:
+def read_secret(path: str, forbidden: int = 0o077) -> str:
     """The one line of a credentials file, which nobody but its owner may read.
+
+    `forbidden` are the bits of its mode that must not be set.
 
     Raises ConfigError where the file is missing, empty or open to others.
     """
@@ -78,7 +80,7 @@ def read_secret(path: str) -> str:
         secret = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: cannot be read: {error}") from error
-    if mode & 0o077:
+    if mode & forbidden:
         raise ConfigError(f"{file}: others may read this secret; run: chmod 600 {file}")
     if not secret:
         raise ConfigError(f"{file}: is empty")

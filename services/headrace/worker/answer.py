@@ -1,6 +1,6 @@
 """An engine's answer on its way out: a stream as whole events, anything else in pieces."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from headrace.protocol.errors import Code, HeadraceError
@@ -19,6 +19,9 @@ ENGINE_FAILED: Final = "The model's engine failed before the answer was complete
 
 _TEXT: Final = b'"content":"'
 _NO_TEXT: Final = b'"content":""'
+
+
+Judge = Callable[[int, bytearray, str], bytearray]
 
 
 class Output(Protocol):
@@ -131,6 +134,10 @@ class Answer:
         self._output.head(self.status, self._media)
         for start in range(0, len(self._whole), PIECE_BYTES):
             yield bytes(self._whole[start : start + PIECE_BYTES])
+
+    def pass_through(self, judge: Judge, retry_after: str) -> None:
+        """Let `judge` see the whole answer before it is sent; what it gives is sent."""
+        self._whole = judge(self.status, self._whole, retry_after)
 
     def drop(self) -> None:
         """Nobody wants the rest any more."""

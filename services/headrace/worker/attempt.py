@@ -8,20 +8,19 @@ from typing import Final
 
 from headrace.protocol import codec
 from headrace.protocol.control import WINDOW_BYTES
-from headrace.protocol.endpoints import ENGINE_PATHS
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame, Head, Timings, Usage
 from headrace.protocol.names import ProcessId
 from headrace.protocol.requests import Request
 from headrace.runtime.bus import Bus, BusError
-from headrace.runtime.engine import Continues
 from headrace.runtime.logging import Logger
-from headrace.worker import body, outbox, sse
-from headrace.worker.answer import ENGINE_FAILED, Answer
+from headrace.worker import outbox
+from headrace.worker.answer import Answer
+from headrace.worker.backend import Backend
 from headrace.worker.client import EngineClient
-from headrace.worker.continuation import Continuation, Plan, check_status
+from headrace.worker.continuation import Plan, check_status
 from headrace.worker.metrics import Metrics
-from headrace.worker.options import WorkerOptions
+from headrace.worker.options import CommonOptions
 from headrace.worker.outbox import Outbox
 from headrace.worker.replay import Replay
 from headrace.worker.share import Share
@@ -43,10 +42,11 @@ class Shared:
     """What all attempts of a worker share."""
 
     worker: ProcessId
-    options: WorkerOptions
+    options: CommonOptions
     bus: Bus
     outbox: Outbox
     client: EngineClient
+    backend: Backend
     replay: Replay
     metrics: Metrics
     log: Logger
@@ -135,11 +135,11 @@ class Attempt:
             if self._stop is None:
                 raise
         except HeadraceError as error:
-            self._fail(error.code, error.message, retryable=error.retryable)
+            self._refuse(error)
         except TimeoutError:
             self._fail(Code.DEADLINE_EXCEEDED, "The answer took too long.", retryable=False)
-        except OSError:
-            self._fail(Code.ENGINE_FAILED, ENGINE_FAILED, retryable=True)
+        except OSError as error:
+            self._refuse(self._shared.backend.broken(error))
         except Exception as error:  # one request must not take the others along
             self._shared.log.error("attempt_crashed", request=self.request.id, exc_info=error)
             self._fail(Code.INTERNAL, "The worker failed on this request.", retryable=False)
@@ -147,7 +147,8 @@ class Attempt:
             self.conclude()
 
     async def _serve(self) -> None:
-        plan = await self._plan()
+        delivered = self.number - self.request.attempt
+        plan = await self._shared.backend.plan(self.request, delivered)
         usage, status = plan.reader.usage, 200
         if plan.path:
             usage, status = await self._exchange(plan)
@@ -160,33 +161,21 @@ class Attempt:
         self.complete = True
         self.outcome = "ok" if status < 400 else "engine_refused"
 
-    async def _plan(self) -> Plan:
-        request, shared = self.request, self._shared
-        engine = shared.options.engine
-        made = body.rewrite(
-            request.body,
-            name=shared.options.model_name,
-            endpoint=request.endpoint,
-            stream=request.stream,
-            ids=engine.way is Continues.TOKENS,
-        )
-        if request.stream and request.partial is not None:
-            return await Continuation(shared.client, engine, request, request.partial, made).plan()
-        reader = sse.UsageReader(keep=made.wants_usage)
-        return Plan(ENGINE_PATHS[request.endpoint], made.data, reader, made.ids)
-
     async def _exchange(self, plan: Plan) -> tuple[Usage, int]:
         """Post it to the engine and send the answer; the usage and the engine's status."""
         answer = Answer(self._shared.options.limits, self, plan.reader, ids=plan.ids)
         self._answer = answer
-        exchange = await self._shared.client.post(plan.path, plan.body, answer)
+        shared = self._shared
+        exchange = await shared.client.post(plan.path, plan.body, answer)
         try:
             while not await exchange.complete():
                 await self._let_the_bus_catch_up()
                 await self._let_the_client_catch_up()
                 exchange.resume()
-            if self._after and not answer.streams:
-                check_status(answer.status)
+            if not answer.streams:
+                if self._after:
+                    check_status(answer.status)
+                answer.pass_through(shared.backend.judged, exchange.retry_after)
             for piece in answer.rest():
                 self.chunk(piece)
                 if self.congested:
@@ -261,11 +250,22 @@ class Attempt:
         self._bytes += len(frame)
         self._shared.replay.add(self.request.id, frame)
 
-    def _fail(self, code: Code, message: str, *, retryable: bool) -> None:
+    def _refuse(self, error: HeadraceError) -> None:
+        self._fail(
+            error.code, error.message, retryable=error.retryable,
+            retry_after=error.retry_after or 0,
+        )  # fmt: skip
+
+    def _fail(self, code: Code, message: str, *, retryable: bool, retry_after: int = 0) -> None:
         if self._answer is not None and not self._usage.completion_tokens:
             self._usage = self._answer.counted
         seq = self._next()
-        self._emit(Fail(self.number, seq, code, message, retryable, self._usage, self._timings()))
+        self._emit(
+            Fail(
+                self.number, seq, code, message, retryable, self._usage, self._timings(),
+                retry_after,
+            )
+        )  # fmt: skip
         self.outcome = str(code)
 
     def _end_early(self, why: Fail) -> None:

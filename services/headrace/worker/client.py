@@ -6,6 +6,7 @@ connection are understood; nothing is decompressed.
 """
 
 import asyncio
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol, cast
@@ -92,9 +93,16 @@ class Exchange(asyncio.Protocol):
         self._closed = False
         self._pieces: list[bytes] = []
         self._media = "application/json"
+        self.retry_after = ""
+        """What the answer says of when to come again."""
         self._header_bytes = 0
         if self._transport is not None:
             self._transport.write(request)
+
+    @property
+    def sent(self) -> bool:
+        """Whether there is a connection, and so the request is on its way."""
+        return self._transport is not None
 
     async def complete(self) -> bool:
         """Wait for the end of the answer: True. False where the sink asked for a pause.
@@ -204,6 +212,8 @@ class Exchange(asyncio.Protocol):
             self._media = value.decode("latin-1")
         elif key in (b"content-length", b"transfer-encoding"):
             self._delimited = True
+        elif key == b"retry-after":
+            self.retry_after = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -281,7 +291,7 @@ class Exchange(asyncio.Protocol):
 class EngineClient:
     """Asks the engine."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path | None = None) -> None:
         self._socket = str(socket)
         self._open: set[Exchange] = set()
         self._idle: list[Exchange] = []
@@ -320,16 +330,19 @@ class EngineClient:
 
     async def post(self, path: str, body: bytes, sink: Sink) -> Exchange:
         """Send JSON; the answer goes to `sink`. Close the exchange in the end. Raises OSError."""
-        return await self._send(_post(path, body), sink)
+        return await self._send(self.request("POST", path, body), sink)
 
     async def healthy(self, path: str, seconds: float) -> bool:
         """Whether a health check is answered with 200 in time."""
-        head = f"GET {path} HTTP/1.1\r\nHost: engine\r\n{_COMMON}"
-        return await self._status(head.encode(), seconds) == 200
+        return await self._status(self.request("GET", path), seconds) == 200
+
+    async def look(self, path: str, seconds: float) -> int:
+        """The status of a GET, or 0 where there was none."""
+        return await self._status(self.request("GET", path), seconds)
 
     async def ask(self, path: str, body: bytes, seconds: float) -> int:
         """Send a request and throw its answer away; the status, or 0 where there was none."""
-        return await self._status(_post(path, body), seconds)
+        return await self._status(self.request("POST", path, body), seconds)
 
     async def fetch(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Send a request: the status and the body of its answer. Raises OSError."""
@@ -359,8 +372,8 @@ class EngineClient:
         if exchange is not None:
             exchange.begin(sink, request)
             return exchange
-        exchange = Exchange(sink, self, request)
-        await self._open_for(exchange)
+        exchange = self._exchange(sink, request)
+        await self._dial(exchange)
         return exchange
 
     def _kept(self) -> Exchange | None:
@@ -373,11 +386,20 @@ class EngineClient:
 
     async def _connect(self, exchange: Exchange) -> None:
         try:
-            await self._open_for(exchange)
+            await self._dial(exchange)
         except OSError as error:
             exchange.failed(error)
 
-    async def _open_for(self, exchange: Exchange) -> None:
+    # What is another's way to another server.
+
+    def request(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """A request as it goes over the wire."""
+        return written(method, path, "engine", body)
+
+    def _exchange(self, sink: Sink, request: bytes) -> Exchange:
+        return Exchange(sink, self, request)
+
+    async def _dial(self, exchange: Exchange) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -386,12 +408,15 @@ class EngineClient:
             raise EngineError("the engine accepts no connection") from error
 
 
-def _post(path: str, body: bytes) -> bytes:
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n{_COMMON}"
-    )
-    return head.encode() + body
+def written(
+    method: str, path: str, host: str, body: bytes | None, more: Iterable[tuple[str, str]] = ()
+) -> bytes:
+    """A request of HTTP/1.1, with a body of JSON if there is one."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
+    lines += [f"{name}: {value}" for name, value in more]
+    if body is not None:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, _COMMON]).encode() + (body or b"")
 
 
 class _Status:

@@ -71,7 +71,7 @@ class Intake:
         if now >= self._wary_until:
             while self.running < self._slots and (attempt := self._next_held()) is not None:
                 self._begin(attempt)
-            if self._pulling:
+            if self._pulling and self._shared.backend.takes:
                 self._pull(now)
         if not self._pulling:
             self._changed.set()

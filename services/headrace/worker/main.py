@@ -2,11 +2,17 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from headrace.runtime import lifecycle, logging
 from headrace.runtime.config import ConfigError
 from headrace.worker import options
+from headrace.worker.backend import Backend
+from headrace.worker.local import LocalEngine
+from headrace.worker.options import CommonOptions
+from headrace.worker.provider import external
+from headrace.worker.provider.engine import Provider
 from headrace.worker.service import Worker
 
 HELP = """\
@@ -40,6 +46,13 @@ SLURM_JOB_END_TIME; the drain begins in time before it.
 
 SIGTERM drains: nothing new is taken, and what runs gets `drain_seconds` to end; the engine does not
 hear it. SIGTERM once more leaves 15 s at most: Slurm may kill soon. SIGINT ends a drain at once.
+
+external.toml, for --external SLUG on the web machine (docs/guides/external.md):
+  models = "models.d"                     # the folder of the models' files
+  [bus]
+  url       = "nats://127.0.0.1:4222"     # the hub
+  nkey_file = "keys/hub-worker.nk"
+
 Exit codes: 0 drained, 1 the engine or the worker failed (the last line says why), 78 configuration.
 """
 
@@ -55,6 +68,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--config", type=Path, metavar="worker.toml", help="the configuration, in TOML"
     )
+    made.add_argument(
+        "--external", metavar="SLUG",
+        help="on the web machine: take this external model of the folder that external.toml names",
+    )  # fmt: skip
     return made
 
 
@@ -62,14 +79,21 @@ def main() -> int:
     """Run the worker; the exit code."""
     arguments = parser().parse_args()
     try:
+        if arguments.external:
+            sold = external.load(arguments.config, arguments.external)
+            return _run(sold.worker, lambda log: Provider(sold.file, sold.key, sold.ca_file, log))
         chosen = options.load(arguments.config)
     except ConfigError as error:
         sys.stderr.write(f"headrace: {error}\n")
         return lifecycle.EXIT_CONFIG
+    return _run(chosen, lambda _: LocalEngine(chosen))
+
+
+def _run(chosen: CommonOptions, engine: Callable[[logging.Logger], Backend]) -> int:
     log = logging.setup("worker", chosen.log_level)
 
     async def serve(life: lifecycle.Lifecycle) -> int:
-        return await Worker(chosen, log).run(life)
+        return await Worker(chosen, engine(log), log).run(life)
 
     return lifecycle.run(serve, log, drain_seconds=chosen.drain_seconds)
 

@@ -43,14 +43,13 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """How long frames are kept after the end: a link may be down for so long."""
 
 
-class WorkerOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The options of ``headrace-worker``."""
+class CommonOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The options of every worker, whatever its engine."""
 
     cluster: str
     """The slug of the cluster that this worker runs on."""
     model: str
     """The model's slug, part of subjects."""
-    engine: EngineOptions
     name: str = ""
     """The model's free-form name, as clients write it; the slug by default."""
     slots: Slots = 8
@@ -84,6 +83,12 @@ class WorkerOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     def model_name(self) -> str:
         """The name that the engine serves."""
         return self.name or self.model
+
+
+class WorkerOptions(CommonOptions, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The options of ``headrace-worker``."""
+
+    engine: EngineOptions
 
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> WorkerOptions:

@@ -4,12 +4,11 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from prometheus_client import CollectorRegistry
 
 from headrace.protocol import names, subjects
-from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code
 from headrace.protocol.state import WorkerPhase
 from headrace.runtime import metrics as metrics_server
@@ -20,15 +19,12 @@ from headrace.runtime.logging import Logger
 from headrace.worker import walltime
 from headrace.worker.answer import ENGINE_FAILED
 from headrace.worker.attempt import Shared
-from headrace.worker.client import EngineClient
+from headrace.worker.backend import Backend
 from headrace.worker.control import Control
-from headrace.worker.engine import health
-from headrace.worker.engine.launch import launch
-from headrace.worker.engine.process import EngineProcess, make_run_dir
 from headrace.worker.heartbeat import BEAT_SECONDS, Heartbeat
 from headrace.worker.intake import Intake
 from headrace.worker.metrics import Metrics
-from headrace.worker.options import WorkerOptions
+from headrace.worker.options import CommonOptions
 from headrace.worker.outbox import Outbox
 from headrace.worker.replay import Replay
 from headrace.worker.share import Share, gpus
@@ -44,14 +40,21 @@ DRAINED: Final = "The worker had to stop before the answer was complete."
 TOO_LATE: Final = "the walltime is over before the engine has loaded; the job needs a longer one"
 
 
+class _Ready(NamedTuple):
+    """The engine serves."""
+
+    by: str
+    """What it has answered."""
+
+
 class Worker:
     """One worker process and its engine."""
 
-    def __init__(self, options: WorkerOptions, log: Logger) -> None:
+    def __init__(self, options: CommonOptions, engine: Backend, log: Logger) -> None:
         self._options = options
         worker = names.new_process_id()
         self._log = log.bind(worker=worker, model=options.model)
-        self._engine = EngineProcess(make_run_dir())
+        self._engine = engine
         registry = CollectorRegistry()
         metrics = Metrics(registry, cluster=options.cluster, model=options.model)
         limits = options.limits
@@ -61,7 +64,8 @@ class Worker:
             options=options,
             bus=self._bus,
             outbox=Outbox(self._bus, metrics.unsent.inc),
-            client=EngineClient(self._engine.socket),
+            client=engine.client,
+            backend=engine,
             replay=Replay(
                 per_request=limits.replay_bytes,
                 total=limits.replay_total_bytes,
@@ -74,11 +78,13 @@ class Worker:
         self._registry = registry
         self._heartbeat = Heartbeat(self._shared)
         self._reason = "the worker failed"
+        self._loaded = False
 
     async def run(self, life: Lifecycle) -> int:
         """Serve until asked to stop; the exit code. Raises Fatal where the engine fails."""
-        kind = self._options.engine.kind
-        self._log.info("starting", engine=kind, cluster=self._options.cluster, pid=os.getpid())
+        self._log.info(
+            "starting", engine=self._engine.kind, cluster=self._options.cluster, pid=os.getpid()
+        )
         graceful = False
         try:
             metrics_server.serve(self._registry, self._options.metrics_port)
@@ -93,10 +99,7 @@ class Worker:
             self._heartbeat.enter(WorkerPhase.GONE, self._reason)
             self._shared.client.close()
             await self._bus.close()
-            if graceful:
-                await self._engine.stop(self._options.engine.stop_seconds)
-            else:
-                await self._engine.kill()
+            await self._engine.stop(graceful=graceful)
         return 0
 
     async def _work(self, life: Lifecycle, tasks: asyncio.TaskGroup) -> None:
@@ -113,6 +116,7 @@ class Worker:
                 await Control(self._shared, intake).start()
                 await intake.start()
                 self._heartbeat.enter(WorkerPhase.READY)
+                self._loaded = True
                 life.ready()
                 await self._serve(life, intake)
                 await self._drain(life, intake)
@@ -137,54 +141,37 @@ class Worker:
             return False
         began = asyncio.get_running_loop().time()
         self._shared.metrics.slots.set(options.slots)
-        await self._engine.start(
-            launch(
-                options.engine,
-                name=options.model_name,
-                slots=options.slots,
-                socket=self._engine.socket,
-                run_dir=self._engine.run_dir,
-                environ=os.environ,
-            )
-        )
+        await self._engine.start()
         connecting = asyncio.create_task(self._bus.connect(options.bus))
         try:
             done = await first(
-                life.stopping.wait(), self._engine.wait(), self._until_ready(connecting)
+                life.stopping.wait(), self._engine.died(), self._until_ready(connecting)
             )
         finally:
             connecting.cancel()
         if done is True:
             return False
-        if not isinstance(done, Endpoint):
+        if not isinstance(done, _Ready):
             self._give_up(done)
-        self._engine.loaded()
         seconds = asyncio.get_running_loop().time() - began
         self._shared.metrics.load_seconds.set(seconds)
         self._shared.metrics.engine_up.set(1)
-        self._log.info("engine_ready", seconds=round(seconds, 2), endpoint=done)
+        self._log.info("engine_ready", seconds=round(seconds, 2), endpoint=done.by)
         return True
 
-    async def _until_ready(self, connecting: asyncio.Task[None]) -> Endpoint:
-        options = self._options.engine
-        ready = asyncio.create_task(
-            health.until_ready(self._shared.client, options, self._options.model_name)
-        )
+    async def _until_ready(self, connecting: asyncio.Task[None]) -> _Ready:
+        ready = asyncio.create_task(self._engine.ready())
         try:
-            _, endpoint = await asyncio.gather(connecting, ready)
-        except TimeoutError:
-            self._give_up(f"the engine did not serve within {options.start_seconds:g} s")
-        except health.Refused as error:
-            self._give_up(f"the engine is healthy but answers no request (HTTP {error})")
+            _, by = await asyncio.gather(connecting, ready)
+        except Fatal as error:
+            self._give_up(str(error))
         finally:
             ready.cancel()
-        return endpoint
+        return _Ready(by)
 
     async def _serve(self, life: Lifecycle, intake: Intake) -> None:
         """Return when asked to stop. Raises Fatal when the engine dies or hangs."""
-        options = self._options.engine
-        hung = health.until_hung(self._shared.client, options)
-        reason = await first(life.stopping.wait(), self._engine.wait(), hung)
+        reason = await first(life.stopping.wait(), self._engine.died(), self._engine.lost())
         if reason is True:
             return
         self._shared.metrics.engine_up.set(0)
@@ -192,7 +179,7 @@ class Worker:
         with suppress(TimeoutError):
             async with asyncio.timeout(ABORT_SECONDS):
                 await intake.idle()
-        self._give_up(reason or "the engine hangs: it no longer answers its health check")
+        self._give_up(reason)
 
     async def _drain(self, life: Lifecycle, intake: Intake) -> None:
         self._heartbeat.enter(WorkerPhase.DRAINING)
@@ -212,6 +199,11 @@ class Worker:
         raise Fatal(reason)
 
     def _beat(self, intake: Intake) -> None:
+        trouble = self._engine.trouble
+        if self._heartbeat.phase is WorkerPhase.READY and trouble:
+            self._heartbeat.enter(WorkerPhase.LOADING, trouble)
+        elif self._heartbeat.phase is WorkerPhase.LOADING and self._loaded and not trouble:
+            self._heartbeat.enter(WorkerPhase.READY)
         self._heartbeat.running = intake.running
         self._heartbeat.beat()
         now = asyncio.get_running_loop().time()

@@ -134,7 +134,7 @@ def test_a_backup_comes_back(site: Path) -> None:
     told("users", "erase", ADA, "--yes")
     assert told("db", "restore", "saved", "--yes")["rows"] == saved
     assert [user["name"] for user in told("users", "list")] == [ADA]
-    assert told("db", "migrate")["before"] == "0001"
+    assert told("db", "migrate")["before"] == "0002"
     assert CliRunner().invoke(main, ["db", "restore", "saved"], input="n\n").exit_code == 1
 
 

@@ -14,7 +14,7 @@ from headrace.worker.options import WorkerOptions
 
 def ending(at: float) -> WorkerOptions:
     engine = EngineOptions(Kind.COMMAND)
-    return WorkerOptions("c1", "m1", engine, drain_seconds=30, ends_at=at)
+    return WorkerOptions("c1", "m1", engine=engine, drain_seconds=30, ends_at=at)
 
 
 @pytest.mark.parametrize(("left", "over"), [(-9, True), (44, True), (46, False), (1e6, False)])

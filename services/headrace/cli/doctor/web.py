@@ -12,6 +12,8 @@ from headrace.cli.doctor.finding import Finding, bad, ok
 from headrace.cli.http import HttpError, get
 from headrace.runtime import config
 from headrace.runtime.config import ConfigError
+from headrace.runtime.external import folder as external
+from headrace.runtime.external import keyfile
 
 
 class EdgeFile(msgspec.Struct, frozen=True):
@@ -19,6 +21,7 @@ class EdgeFile(msgspec.Struct, frozen=True):
 
     host: str = "127.0.0.1"
     port: int = 8080
+    external: str = ""
 
 
 class BridgeCluster(msgspec.Struct, frozen=True):
@@ -45,6 +48,7 @@ def look(folder: Path) -> list[Finding]:
         return [bad("configuration", str(error), "edit it; `headrace init` writes an example")]
     found = [ok("configuration", f"edge.toml and bridge.toml in {folder} can be read")]
     found += _keys(folder / "keys")
+    found += _external(folder, edge.external)
     found += _known_hosts(folder / "known_hosts", bridge)
     # One that listens everywhere is also here.
     host = "127.0.0.1" if edge.host in {"0.0.0.0", "::"} else edge.host
@@ -71,6 +75,26 @@ def _keys(folder: Path) -> list[Finding]:
         for path in open_
     ]
     return found or [ok("keys", f"{folder}: nobody else may read them")]
+
+
+def _external(folder: Path, place: str) -> list[Finding]:
+    """The files of external models and their keys, which nobody is asked about here."""
+    if not place:
+        return []
+    models = config.resolve(folder, place)
+    try:
+        files = external.load_all(models)
+    except ConfigError as error:
+        return [bad("external models", str(error), f"headrace models check {models}")]
+    found = []
+    for slug, file in files.items():
+        if file.engine.key_file.startswith(keyfile.PLACE):
+            continue  # only the unit itself sees it
+        try:
+            _ = keyfile.KeyFile(keyfile.place(models, file.engine.key_file)).key
+        except ConfigError as error:
+            found.append(bad(f"key of {slug}", str(error), "put the provider's key there, 0600"))
+    return found or [ok("external models", f"{models}: {len(files)}, each with a budget")]
 
 
 def _known_hosts(file: Path, bridge: BridgeFile) -> list[Finding]:

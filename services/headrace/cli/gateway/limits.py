@@ -1,4 +1,4 @@
-"""`headrace limits`: requests, tokens, concurrency and queue, by key, user, group and model."""
+"""`headrace limits`: requests, tokens, money and concurrency, by key, user, group and model."""
 
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ from headrace.cli.gateway import place
 from headrace.gateway import reading
 from headrace.gateway.office import Office
 from headrace.gateway.records import MOMENTARY, Kind, Limit, Metric, Window
+from headrace.runtime.external import money
 
 KINDS: Final = ("key", "user", "group", "model")
 
@@ -15,7 +16,7 @@ KINDS: Final = ("key", "user", "group", "model")
 def _what() -> list[tuple[str, Metric, Window]]:
     found = [
         (f"{metric}_per_{window}", metric, window)
-        for metric in (Metric.REQUESTS, Metric.TOKENS)
+        for metric in (Metric.REQUESTS, Metric.TOKENS, Metric.COST)
         for window in (Window.MINUTE, Window.HOUR, Window.DAY, Window.MONTH)
     ]
     return found + [(metric.value, metric, Window.NOW) for metric in sorted(MOMENTARY)]
@@ -65,7 +66,7 @@ def set_limits(office: Office, as_json: bool, **given: Any) -> None:
         text = given[option]
         if text is None:
             continue
-        number = 0 if text == "none" else _number(option, text)
+        number = 0 if text == "none" else _value(option, metric, text)
         limit = Limit(
             kind=kind, name=name, metric=metric, window=window, value=number, model=model, each=each
         )
@@ -119,10 +120,21 @@ def words(limit: Limit) -> str:
     if limit.window is Window.NOW:
         text = f"{limit.value} {'at once' if limit.metric is Metric.CONCURRENCY else 'queued'}"
     else:
-        text = f"{limit.value} {limit.metric} per {limit.window}"
+        value = money.shown(limit.value) if limit.metric is Metric.COST else limit.value
+        text = f"{value} {limit.metric} per {limit.window}"
     if limit.kind in (Kind.GROUP, Kind.MODEL):
         text += ", each" if limit.each else ", together"
     return text
+
+
+def _value(option: str, metric: Metric, text: str) -> int:
+    """What a limit is set to: money is said in units of the currency and kept in millionths."""
+    if metric is not Metric.COST:
+        return _number(option, text)
+    whole, _, part = text.partition(".")
+    if len(part) > 6:
+        raise click.UsageError(f"--{option.replace('_', '-')}: at most six digits after the point")
+    return _number(option, whole) * money.MICRO + _number(option, part.ljust(6, "0"))
 
 
 def _number(option: str, text: str) -> int:

@@ -11,7 +11,7 @@ FOLDER: Final = Path(__file__).parent
 VERSIONS: Final = "alembic_version"
 
 
-NEWEST: Final = "0001"
+NEWEST: Final = "0002"
 """The version that this code works with: of the last step."""
 
 

@@ -6,7 +6,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from headrace.catalogue import lines
+from headrace.runtime import lines
 
 MAX_REASON: Final = 500
 

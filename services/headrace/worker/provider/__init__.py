@@ -1,0 +1,1 @@
+"""A commercial provider in the place of an engine."""
