@@ -14,7 +14,7 @@ from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame, Head, Ti
 from headrace.protocol.names import ProcessId, RequestId
 from headrace.protocol.requests import Request
 from headrace.runtime.bus import Bus, BusError
-from headrace.runtime.engine import Continues
+from headrace.runtime.engine import Continues, Kind
 from headrace.runtime.logging import Logger
 from headrace.worker import body, sse
 from headrace.worker.answer import ENGINE_FAILED, Answer
@@ -166,15 +166,18 @@ class Attempt:
             endpoint=request.endpoint,
             stream=request.stream,
             ids=engine.way is Continues.TOKENS,
+            timings=engine.kind is Kind.LLAMACPP,
         )
         if request.stream and request.partial is not None:
             return await Continuation(shared.client, engine, request, request.partial, made).plan()
         reader = sse.UsageReader(keep=made.wants_usage)
-        return Plan(ENGINE_PATHS[request.endpoint], made.data, reader, made.ids)
+        return Plan(ENGINE_PATHS[request.endpoint], made.data, reader, made.ids, made.timings)
 
     async def _exchange(self, plan: Plan) -> tuple[Usage, int]:
         """Post it to the engine and send the answer; the usage and the engine's status."""
-        answer = Answer(self._shared.options.limits, self, plan.reader, ids=plan.ids)
+        answer = Answer(
+            self._shared.options.limits, self, plan.reader, ids=plan.ids, timings=plan.timings
+        )
         self._answer = answer
         exchange = await self._shared.client.post(plan.path, plan.body, answer)
         try:

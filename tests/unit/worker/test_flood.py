@@ -188,7 +188,7 @@ def test_a_flood_at_most_doubles_the_waiting_of_others(
         figures(
             [
                 waited
-                for seed in range(4)
+                for seed in range(2)
                 for waited in waiting(
                     seed, flood=flood, edges=edges, workers=workers, seconds=seconds
                 )
