@@ -48,27 +48,38 @@ DENIED = (
 
 
 class Pair:
-    """A hub and a leaf that is linked to it."""
+    """A hub and the leaf of a cluster that is linked to it; or the leaves of several."""
 
-    def __init__(self, folder: Path, start: StartNats) -> None:
+    def __init__(
+        self, folder: Path, start: StartNats, clusters: tuple[str, ...] = (CLUSTER,)
+    ) -> None:
         self._folder = folder
-        hub, monitor, leaf, gate = free_ports(4)
-        self.hub_url, self.leaf_url = f"nats://127.0.0.1:{hub}", f"nats://127.0.0.1:{leaf}"
+        hub, monitor, *ports = free_ports(2 + 2 * len(clusters))
+        self.hub_url = f"nats://127.0.0.1:{hub}"
+        self.leaf_urls: dict[str, str] = {}
         nkey = {f"{who}_nkey": self._key(who) for who in ("edge", "link", "worker", "scaler")}
         denied = ", ".join(f'"$JS.{d}API.{verb}"' for d in ("", "hub.") for verb in DENIED)
         link = (folder / "link.nk").read_text()
-        remotes = self._fill(
-            "remote", cluster=CLUSTER, link_port=gate, link_seed=link, denied_api=denied
-        )
-        leaf_conf = self._write(
-            "leaf", nkey, cluster=CLUSTER, leaf_listen=f"127.0.0.1:{leaf}",
-            gate_listen=f"127.0.0.1:{gate}", run_dir=folder, monitor="",
-        )  # fmt: skip
+        leaves, remotes = [], ""
+        for cluster, leaf, gate in zip(clusters, ports[::2], ports[1::2], strict=True):
+            remotes += self._fill(
+                "remote", cluster=cluster, link_port=gate, link_seed=link, denied_api=denied
+            )
+            run = folder / f"leaf-{cluster}"
+            run.mkdir()
+            leaf_conf = self._write(
+                run / "leaf.conf", nkey, cluster=cluster, leaf_listen=f"127.0.0.1:{leaf}",
+                gate_listen=f"127.0.0.1:{gate}", run_dir=run, monitor="",
+            )  # fmt: skip
+            self.leaf_urls[cluster] = f"nats://127.0.0.1:{leaf}"
+            leaves.append(start(leaf_conf, leaf, gate))
         hub_conf = self._write(
-            "hub", nkey, hub_listen=f"127.0.0.1:{hub}", hub_monitor=f"127.0.0.1:{monitor}",
-            run_dir=folder, queue_memory=1 << 28, remotes=remotes, external="",
+            folder / "hub.conf", nkey, hub_listen=f"127.0.0.1:{hub}",
+            hub_monitor=f"127.0.0.1:{monitor}", run_dir=folder, queue_memory=1 << 28,
+            remotes=remotes, external="",
         )  # fmt: skip
-        self.leaf: NatsServer = start(leaf_conf, leaf, gate)
+        self.leaf: NatsServer = leaves[0]
+        self.leaf_url = self.leaf_urls[clusters[0]]
         self.hub: NatsServer = start(hub_conf, hub)
 
     def key(self, who: str) -> str:
@@ -87,9 +98,8 @@ class Pair:
         template = (ROOT / f"infra/nats/{name}.conf").read_text()
         return string.Template(template).substitute(values)
 
-    def _write(self, name: str, nkey: dict[str, str], **values: Any) -> Path:
-        file = self._folder / f"{name}.conf"
-        file.write_text(self._fill(name, **nkey, **values))
+    def _write(self, file: Path, nkey: dict[str, str], **values: Any) -> Path:
+        file.write_text(self._fill(file.stem, **nkey, **values))
         file.chmod(0o600)
         return file
 
@@ -384,9 +394,11 @@ class Stand:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def around(cls, start: StartNats, folder: Path) -> AsyncIterator["Stand"]:
+    async def around(
+        cls, start: StartNats, folder: Path, clusters: tuple[str, ...] = (CLUSTER,)
+    ) -> AsyncIterator["Stand"]:
         """Servers and edge, for as long as the context lasts, and then an end to all."""
-        pair = Pair(folder, start)
+        pair = Pair(folder, start, clusters)
         async with contextlib.AsyncExitStack() as stack:
             edge = Edge(pair)
             await edge.start()

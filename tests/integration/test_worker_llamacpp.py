@@ -15,6 +15,7 @@ from headrace.protocol.frames import Accepted, Chunk, End, Fail
 from tests.continue_kit import chunks, cuts, go_on, goes_on, partial_of, refused, whole
 from tests.parts import gguf
 from tests.processes import alive
+from tests.sim_kit import session
 from tests.worker_kit import NAME, Stand, WorkerProcess, descendants
 
 pytestmark = pytest.mark.llamacpp
@@ -26,6 +27,15 @@ CHAT: dict[str, Any] = {
     "seed": 1,
 }
 LONG = CHAT | {"max_tokens": 1500, "ignore_eos": True}
+
+EMOJIS = [{"role": "user", "content": "Reply with emojis: 😀 🎉 and é"}]
+
+
+async def engine_says(worker: WorkerProcess, path: str, body: dict[str, Any]) -> Any:
+    """What the engine itself answers."""
+    async with session(f"unix:{worker.socket()}") as http, http.post(path, json=body) as answer:
+        assert answer.status == 200
+        return await answer.json()
 
 
 @pytest.fixture
@@ -117,7 +127,6 @@ async def test_answers_go_on_where_another_worker_stopped(
     stand: Stand, worker: WorkerProcess
 ) -> None:
     """By the text: llama.cpp takes the last message of the assistant's for the beginning."""
-    emojis = [{"role": "user", "content": "Reply with emojis: 😀 🎉 and é"}]
     begun = [*CHAT["messages"], {"role": "assistant", "content": "One, two,"}]
     for body, endpoint in (
         (CHAT, Endpoint.CHAT),
@@ -127,7 +136,7 @@ async def test_answers_go_on_where_another_worker_stopped(
         answer = await whole(stand, body, endpoint)
         for cut in cuts(answer, step=5):
             await goes_on(stand, answer, cut)
-    answer = await whole(stand, CHAT | {"messages": emojis})
+    answer = await whole(stand, CHAT | {"messages": EMOJIS})
     for cut in cuts(answer, step=2):
         partial = partial_of(chunks(answer)[:cut])
         rest = await go_on(stand, answer, partial)
@@ -144,3 +153,34 @@ async def test_a_model_that_is_none(stand: Stand) -> None:
     worker = await stand.worker(ready=False, engine=engine)
     assert await worker.ended(60) == 1
     assert "engine.model is not a model file" in worker.log()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "body"),
+    [
+        (Endpoint.CHAT, LONG),
+        (Endpoint.COMPLETIONS, {"prompt": "One, two,", "max_tokens": 1500, "ignore_eos": True}),
+        # Each of these characters is several tokens, and one event.
+        (Endpoint.CHAT, LONG | {"messages": EMOJIS}),
+    ],
+)
+async def test_what_is_broken_off_is_accounted_to_the_token(
+    stand: Stand, worker: WorkerProcess, endpoint: Endpoint, body: dict[str, Any]
+) -> None:
+    """The engine itself says how many tokens the text has that it had sent."""
+    answer = await stand.edge.ask(body, endpoint=endpoint)
+    accepted = await answer.frame(Accepted)
+    await answer.frame(Chunk, 12, seconds=60)
+    await stand.edge.control(accepted.worker, Cancel(answer.request.id))
+    fail = await answer.ended()
+    assert isinstance(fail, Fail)
+    assert fail.code is Code.CANCELLED
+    told = await engine_says(worker, "/tokenize", {"content": answer.text})
+    assert fail.usage.completion_tokens == len(told["tokens"])
+    asked = body.get("prompt")
+    if asked is None:
+        asked = (await engine_says(worker, "/apply-template", body))["prompt"]
+    prompt = {"content": asked, "add_special": True, "parse_special": True}
+    told = await engine_says(worker, "/tokenize", prompt)
+    assert fail.usage.prompt_tokens == len(told["tokens"])
+    assert b'"timings"' not in answer.body

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.edge import errors
-from headrace.edge.admission import admit, lane_of, require_json
+from headrace.edge.admission import MANY_IN_FLIGHT, admit, lane_of, require_json
 from headrace.edge.keys import KeyRing
 from headrace.edge.options import EdgeOptions, KeyOptions, ModelOptions
 from headrace.protocol.endpoints import Endpoint
@@ -99,6 +99,15 @@ def test_other_media_types_are_refused(bad: bytes) -> None:
 def test_the_lighter_tenant_never_gets_the_lower_lane(few: int, many: int) -> None:
     few, many = sorted((few, many))
     assert LANES.index(lane_of(few)) <= LANES.index(lane_of(many))
+
+
+@given(st.integers(1, 256), st.integers(0, 100))
+def test_what_is_many_is_divided_by_the_edges_and_what_is_few_is_not(
+    edges: int, in_flight: int
+) -> None:
+    assert (lane_of(in_flight, edges) == "high") == (lane_of(in_flight) == "high")
+    normal = sum(lane_of(number, edges) == "normal" for number in range(MANY_IN_FLIGHT))
+    assert normal * edges < MANY_IN_FLIGHT
 
 
 SECRET = b"s" * 32

@@ -45,7 +45,7 @@ _DECODERS: Final[dict[Endpoint, msgspec.json.Decoder[_Chat | _Completion | _Embe
 }
 
 FEW_IN_FLIGHT: Final = 8
-MANY_IN_FLIGHT: Final = 64
+MANY_IN_FLIGHT: Final = 32
 
 
 def admit(endpoint: Endpoint, body: bytes) -> Asked:
@@ -72,14 +72,16 @@ def _param(message: str) -> str | None:
     return None
 
 
-def lane_of(in_flight: int) -> str:
+def lane_of(in_flight: int, edges: int = 1) -> str:
     """The lane of a tenant's next request, by how many it has in flight already.
 
-    A light tenant's next request goes before a heavy tenant's hundredth.
+    A light tenant's next request goes before a heavy tenant's hundredth. Each of several `edges`
+    counts for itself: who has many has them everywhere, and what is many is divided by them. Who
+    has few may be with one of them alone.
     """
     if in_flight < FEW_IN_FLIGHT:
         return "high"
-    return "normal" if in_flight < MANY_IN_FLIGHT else "low"
+    return "normal" if in_flight * edges < MANY_IN_FLIGHT else "low"
 
 
 def require_json(content_type: bytes | None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from headrace.edge import patience
+from headrace.edge.admission import lane_of
 from headrace.edge.announcements import Announcements
 from headrace.edge.answer import MAX_LOSSES, Phase, Step
 from headrace.edge.background import Background
@@ -140,6 +141,10 @@ class Dispatcher:
     def others(self) -> int:
         """How many other edge processes there are."""
         return self._company.others
+
+    def lane(self, tenant: str) -> str:
+        """The lane of the next request of `tenant`."""
+        return lane_of(self.live.in_flight(tenant), 1 + self.others)
 
     def fail_all(self, code: Code, message: str) -> None:
         """End every live request with an error."""

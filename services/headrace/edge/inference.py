@@ -9,7 +9,7 @@ import msgspec
 from starlette.types import Receive, Scope, Send
 
 from headrace.edge import errors, patience
-from headrace.edge.admission import Asked, admit, lane_of, require_json
+from headrace.edge.admission import Asked, admit, require_json
 from headrace.edge.answer import Answer, Phase
 from headrace.edge.dispatcher import Dispatcher
 from headrace.edge.entry import Admission
@@ -114,7 +114,7 @@ class Inference:
         except HeadraceError as error:
             self._turnstile.turned_away(admission)
             self._metrics.refused.labels(error.code).inc()
-            lane = lane_of(self._dispatcher.live.in_flight(tenant))
+            lane = self._dispatcher.lane(tenant)
             await respond_error(send, error, self._told(error, model, lane))
             return
         connection = scope.get(CONNECTION)
@@ -165,7 +165,7 @@ class Inference:
             stream=asked.stream,
             body=body,
             tenant=principal.tenant,
-            lane=lane_of(live.in_flight(principal.tenant)),
+            lane=self._dispatcher.lane(principal.tenant),
             trace=trace.decode() if _TRACEPARENT.fullmatch(trace) else "",
             now=self._time(),
             wall=time.time(),

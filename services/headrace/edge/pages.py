@@ -7,7 +7,6 @@ import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.types import Receive, Scope, Send
 
-from headrace.edge.admission import lane_of
 from headrace.edge.dispatcher import Dispatcher
 from headrace.edge.http import respond, respond_error, respond_json
 from headrace.edge.keys import KeyRing, Principal
@@ -41,7 +40,7 @@ class _ModelPages:
     def __init__(self, keys: KeyRing, models: Models, dispatcher: Dispatcher) -> None:
         self._keys = keys
         self._models = models
-        self._live = dispatcher.live
+        self._dispatcher = dispatcher
         self._queues = dispatcher.queues
         self._time = asyncio.get_running_loop().time
 
@@ -49,7 +48,7 @@ class _ModelPages:
         """Serve."""
         try:
             principal = await self._keys.admit(scope)
-            lane = lane_of(self._live.in_flight(principal.tenant))
+            lane = self._dispatcher.lane(principal.tenant)
             page = await self._page(scope, principal, lane)
         except HeadraceError as error:
             await respond_error(send, error)

@@ -103,7 +103,11 @@ class Publisher:
                 return
 
     def anew(self, request: LiveRequest) -> None:
-        """A new message for a request whose old one is spent or gone, before those that wait."""
+        """A new message for a request whose old one is spent or gone.
+
+        It goes before those that wait, if its turn had come already. Else its place is where it
+        was: a thousand of one tenant that a restart has taken out must not pass everybody.
+        """
         answer = request.answer
         transcript = answer.transcript
         if transcript is not None and answer.after:
@@ -119,7 +123,8 @@ class Publisher:
                 request.wake()
                 return
             request.partial = partial
-        request.lane = LANES[0]
+        if request.started or request.delivered_at:
+            request.lane = LANES[0]
         request.delivered_at = 0.0
         request.publishes += 1
         self.withdraw(request)

@@ -80,7 +80,7 @@ _WAYS: Final = {
 class Lanes(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The weights by which waiting requests are taken from the lanes."""
 
-    high: Weight = 8
+    high: Weight = 32
     normal: Weight = 4
     low: Weight = 1
 

@@ -9,6 +9,7 @@ from headrace.worker import sse
 from headrace.worker.batch import Batcher
 from headrace.worker.client import Flow
 from headrace.worker.options import Limits
+from headrace.worker.timings import Timer
 from headrace.worker.tokens import Taker
 
 PIECE_BYTES: Final = 512 * 1024
@@ -17,8 +18,8 @@ PIECE_BYTES: Final = 512 * 1024
 ENGINE_FAILED: Final = "The model's engine failed before the answer was complete."
 
 
-_TEXT: Final = b'"content":"'
-_NO_TEXT: Final = b'"content":""'
+_TEXTS: Final = ((b'"content":"', b'"content":""'), (b'"text":"', b'"text":""'))
+"""Of chats and of completions: what begins a text, and what is none."""
 
 
 Judge = Callable[[int, bytearray, str], bytearray]
@@ -61,12 +62,15 @@ class Reader(Protocol):
 class Answer:
     """The `Sink` of one request's exchange."""
 
-    def __init__(self, limits: Limits, output: Output, reader: Reader, *, ids: bool) -> None:
+    def __init__(
+        self, limits: Limits, output: Output, reader: Reader, *, ids: bool, timings: bool = False
+    ) -> None:
         self._limits = limits
         self._output = output
         self._splitter = sse.Splitter(limits.event_bytes)
         self._reader = reader
         self._taker = Taker() if ids else None
+        self._timer = Timer() if timings else None
         self._batcher = Batcher(lambda: output.window, self._send)
         self.streams = False
         self._events = 0
@@ -96,7 +100,10 @@ class Answer:
             return Flow.GO
         self._done = sse.is_done(events)
         if self._taker is None or not self._taker.taken:  # who tells ids is counted by them
-            self._events += events.count(_TEXT) - events.count(_NO_TEXT)
+            for text, none in _TEXTS:
+                self._events += events.count(text) - events.count(none)
+        if self._timer is not None:
+            events = self._timer.take(events)
         passed = self._reader.read(events)
         waits = bool(passed) and self._batcher.add(passed)
         if self._done:
@@ -147,8 +154,9 @@ class Answer:
     def counted(self) -> Usage:
         """The tokens so far, of an answer that was broken off.
 
-        What the engine has told is exact: its usage, or the ids of its tokens. Of an engine that
-        tells neither before its end, events with text are counted, which are a token each.
+        What the engine has told is exact: its usage, the ids of its tokens, or its count of them.
+        Of an engine that tells none before its end, events with text are counted, which are a token
+        each.
         """
         if not self.streams:
             return Usage()
@@ -156,6 +164,8 @@ class Answer:
             return self._reader.usage
         if self._taker is not None and self._taker.taken:
             return Usage(self._taker.prompt, self._taker.taken)
+        if self._timer is not None and self._timer.usage != Usage():
+            return self._timer.usage
         return Usage(0, self._events)
 
     @property

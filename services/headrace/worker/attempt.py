@@ -163,7 +163,9 @@ class Attempt:
 
     async def _exchange(self, plan: Plan) -> tuple[Usage, int]:
         """Post it to the engine and send the answer; the usage and the engine's status."""
-        answer = Answer(self._shared.options.limits, self, plan.reader, ids=plan.ids)
+        answer = Answer(
+            self._shared.options.limits, self, plan.reader, ids=plan.ids, timings=plan.timings
+        )
         self._answer = answer
         shared = self._shared
         exchange = await shared.client.post(plan.path, plan.body, answer)

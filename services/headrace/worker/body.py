@@ -23,6 +23,8 @@ class Body(NamedTuple):
     """Whether the client itself asked for the usage of its stream."""
     ids: bool = False
     """Whether we ask for token ids, and the client has not."""
+    timings: bool = False
+    """The same for the engine's timings, token by token."""
 
 
 def parse(body: bytes) -> dict[str, Raw]:
@@ -36,11 +38,19 @@ def parse(body: bytes) -> dict[str, Raw]:
         raise HeadraceError(Code.INVALID_JSON, "The body is not a JSON object.") from error
 
 
-def rewrite(body: bytes, *, name: str, endpoint: Endpoint, stream: bool, ids: bool = False) -> Body:
+def rewrite(
+    body: bytes,
+    *,
+    name: str,
+    endpoint: Endpoint,
+    stream: bool,
+    ids: bool = False,
+    timings: bool = False,
+) -> Body:
     """The engine's body. Values are carried as they are.
 
-    With `ids` the engine is asked for token ids, where they are of use. Raises HeadraceError
-    ``invalid_json`` for what is not a JSON object.
+    With `ids` the engine is asked for token ids, with `timings` for its timings, where they are of
+    use. Raises HeadraceError ``invalid_json`` for what is not a JSON object.
     """
     fields = parse(body)
     fields["model"] = Raw(_encoder.encode(name))
@@ -54,14 +64,17 @@ def rewrite(body: bytes, *, name: str, endpoint: Endpoint, stream: bool, ids: bo
     ids = ids and seams.may_tell_ids(fields)
     if ids:
         fields["return_token_ids"] = Raw(b"true")
+    timings = timings and bytes(fields.get("timings_per_token", b"")) != b"true"
+    if timings:
+        fields["timings_per_token"] = Raw(b"true")
     options = stream_options(fields.get("stream_options"))
     if options is None:
         # Not what OpenAI's API allows: the engine says so better than we could.
-        return Body(_encoder.encode(fields), fields, wants_usage=True, ids=ids)
+        return Body(_encoder.encode(fields), fields, wants_usage=True, ids=ids, timings=timings)
     wants_usage = bytes(options.get("include_usage", b"")) == b"true"
     options["include_usage"] = Raw(b"true")
     fields["stream_options"] = Raw(_encoder.encode(options))
-    return Body(_encoder.encode(fields), fields, wants_usage, ids)
+    return Body(_encoder.encode(fields), fields, wants_usage, ids, timings)
 
 
 def stream_options(raw: Raw | None) -> dict[str, Raw] | None:

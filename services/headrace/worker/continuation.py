@@ -34,6 +34,7 @@ class Plan(NamedTuple):
     body: bytes
     reader: Reader
     ids: bool = False
+    timings: bool = False
     said: bytes = b""
 
 
@@ -75,7 +76,7 @@ class Continuation:
             return await self._end()
         if not partial.text:
             reader = Continued(partial, keep_usage=made.wants_usage)
-            return Plan(ENGINE_PATHS[self._endpoint], made.data, reader, made.ids)
+            return Plan(ENGINE_PATHS[self._endpoint], made.data, reader, made.ids, made.timings)
         way = self._options.way
         if way is Continues.NO:
             refuse("the model's engine has no way to")
@@ -123,7 +124,12 @@ class Continuation:
             partial, keep_usage=self._made.wants_usage, count=partial.count,
             prompt_tokens=await self._prompt_tokens(),
         )  # fmt: skip
-        return Plan(ENGINE_PATHS[self._endpoint], msgspec.json.encode(asked), reader)
+        return Plan(
+            ENGINE_PATHS[self._endpoint],
+            msgspec.json.encode(asked),
+            reader,
+            timings=self._made.timings,
+        )
 
     async def _after_ids(self, fields: Fields) -> Plan | None:
         partial = self._partial

@@ -6,7 +6,7 @@ from typing import Final
 from headrace.protocol.endpoints import ENGINE_PATHS
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.requests import Request
-from headrace.runtime.engine import Continues
+from headrace.runtime.engine import Continues, Kind
 from headrace.runtime.lifecycle import Fatal
 from headrace.worker import body, sse
 from headrace.worker.answer import ENGINE_FAILED
@@ -90,11 +90,12 @@ class LocalEngine:
             endpoint=request.endpoint,
             stream=request.stream,
             ids=engine.way is Continues.TOKENS,
+            timings=engine.kind is Kind.LLAMACPP,
         )
         if request.stream and request.partial is not None:
             return await Continuation(self.client, engine, request, request.partial, made).plan()
         reader = sse.UsageReader(keep=made.wants_usage)
-        return Plan(ENGINE_PATHS[request.endpoint], made.data, reader, made.ids)
+        return Plan(ENGINE_PATHS[request.endpoint], made.data, reader, made.ids, made.timings)
 
     def judged(
         self,

@@ -6,7 +6,8 @@ Two kinds of pulls:
   so that a request that comes to an empty queue goes to a worker at once.
 - A **batch** pull takes what is there and waits for nothing, so that it is settled within a round
   trip. Every delivery tells how many more requests its lane holds; while lanes are known to hold
-  some, free slots are shared out among them by smooth weighted round robin (as in nginx).
+  some, free slots are shared out among them by smooth weighted round robin (as in nginx). Before
+  that, lanes above them that were empty are looked into.
 
 Requests asked for, held and running never exceed the slots by more than the lanes less one: the
 standing pulls of several lanes may be answered at once. What is too much is held by the caller.
@@ -36,6 +37,10 @@ RETRY_SECONDS: Final = 0.5
 
 STALE_SECONDS: Final = 0.25
 """How long a lane that was empty is taken to be empty while others have a backlog."""
+
+LOOK_SECONDS: Final = 0.05
+"""The same where the backlog is in a lane below it: what comes there waits so much longer than it
+must. Shorter, and where answers are short the queue would mostly be asked in vain."""
 
 EMPTY: Final = frozenset({"404", "408"})
 """Status of a pull that has ended because nothing (more) was there."""
@@ -94,8 +99,9 @@ class Puller:
         """The pulls to send now, when `busy` requests are held or running."""
         self.expire(now)
         ready = [lane for lane in self._lanes.values() if lane.retry_at <= now]
+        pulls = self._look(ready, busy, now)
         had_room = busy + self._batched < self._slots
-        pulls = self._share_out(ready, busy, now)
+        pulls += self._share_out(ready, busy, now)
         for lane in ready:
             if lane.pulls:
                 continue
@@ -105,7 +111,7 @@ class Puller:
                 pulls.append(self._ask(lane, 1, now, standing=True))
             elif had_room and not lane.backlog and now - lane.told_at >= STALE_SECONDS:
                 # The last slots went to lanes with a backlog. Look into the empty ones too, or a
-                # request in a higher lane would not be seen for as long as the backlog lasts.
+                # request there would not be seen for as long as the backlog lasts.
                 pulls.append(self._ask(lane, 1, now, standing=False))
         return pulls
 
@@ -162,6 +168,20 @@ class Puller:
             lane.backlog = 0
             lane.sure = False
             lane.told_at = lane.retry_at = float("-inf")
+
+    def _look(self, ready: list[_Lane], busy: int, now: float) -> list[Pull]:
+        """Look into the lanes above those with a backlog, before a free slot is given to these.
+
+        The slot waits for a round trip. Were both asked for at once, what comes from below would
+        be held, and take the next slot from what comes above in the meantime.
+        """
+        if busy + self._batched >= self._slots:
+            return []
+        least = min((lane.weight for lane in ready if lane.backlog), default=float("inf"))
+        above = [lane for lane in ready if lane.weight > least and not lane.backlog]
+        stale = [lane for lane in above if not lane.pulls and now - lane.told_at >= LOOK_SECONDS]
+        room = self._slots + len(self._lanes) - 1 - busy - self.outstanding
+        return [self._ask(lane, 1, now, standing=False) for lane in stale[: max(room, 0)]]
 
     def _share_out(self, ready: list[_Lane], busy: int, now: float) -> list[Pull]:
         if not any(lane.backlog for lane in ready):

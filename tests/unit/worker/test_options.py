@@ -28,7 +28,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
     assert chosen.engine.kind is Kind.LLAMACPP
     assert chosen.model_name == "m1"
     assert chosen.slots == 8
-    assert chosen.lanes.weights == {"high": 8, "normal": 4, "low": 1}
+    assert chosen.lanes.weights == {"high": 32, "normal": 4, "low": 1}
     assert chosen.ends_at == 0
     assert walltime.drain_at(chosen) is None
 
@@ -44,7 +44,7 @@ def test_how_an_engine_continues_depends_on_its_kind(tmp_path: Path) -> None:
 
 
 def test_lanes_come_in_the_order_of_their_weight(tmp_path: Path) -> None:
-    chosen = load(tmp_path, MINIMAL + "[lanes]\nlow = 9\n")
+    chosen = load(tmp_path, MINIMAL + "[lanes]\nlow = 40\n")
     assert list(chosen.lanes.weights) == ["low", "high", "normal"]
 
 

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from headrace.worker.puller import (
     GRACE_SECONDS,
+    LOOK_SECONDS,
     RETRY_SECONDS,
     STALE_SECONDS,
     STANDING_SECONDS,
@@ -82,14 +83,40 @@ def test_freed_slots_one_at_a_time_go_by_weight_too() -> None:
 def test_a_backlog_does_not_hide_a_lane_that_was_empty() -> None:
     puller = Puller(4, WEIGHTS)
     for pull in puller.plan(0, 0.0):
-        if pull.lane != "low":
+        if pull.lane != "high":
             puller.settled(pull.number, pull.lane, "408", 0.0)
-    puller.delivered("low", 1000, 0.0)
-    assert lanes(puller.plan(3, 0.1)) == {"low": 1}
-    puller.delivered("low", 999, 0.1)
+    puller.delivered("high", 1000, 0.0)
+    assert lanes(puller.plan(3, 0.1)) == {"high": 1}
+    puller.delivered("high", 999, 0.1)
     later = puller.plan(3, 0.1 + STALE_SECONDS)
     assert lanes(later) == {"low": 1, "high": 1, "normal": 1}
     assert all(pull.expires == 0 for pull in later), "a look, not a wait: the slot is taken"
+
+
+def test_a_lane_above_a_backlog_is_looked_into_before_the_slot_is_given_away() -> None:
+    puller = Puller(4, WEIGHTS)
+    for pull in puller.plan(0, 0.0):
+        if pull.lane != "normal":
+            puller.settled(pull.number, pull.lane, "408", 0.0)
+    puller.delivered("normal", 1000, 0.0)
+    (look,) = puller.plan(3, LOOK_SECONDS)
+    assert (look.lane, look.batch, look.expires) == ("high", 1, 0.0)
+    assert puller.plan(3, LOOK_SECONDS) == [], "the slot waits for the answer"
+    puller.settled(look.number, "high", "404", LOOK_SECONDS)
+    assert lanes(puller.plan(3, LOOK_SECONDS)) == {"normal": 1}
+
+
+def test_what_a_look_brings_takes_the_slot() -> None:
+    puller = Puller(4, WEIGHTS)
+    for pull in puller.plan(0, 0.0):
+        if pull.lane != "low":
+            puller.settled(pull.number, pull.lane, "408", 0.0)
+    puller.delivered("low", 1000, 0.0)
+    looks = puller.plan(3, LOOK_SECONDS)
+    assert lanes(looks) == {"high": 1, "normal": 1}
+    puller.delivered("high", 0, LOOK_SECONDS)
+    puller.settled(looks[1].number, "normal", "404", LOOK_SECONDS)
+    assert puller.plan(4, LOOK_SECONDS) == []
 
 
 def test_a_lane_with_a_backlog_gets_its_share_and_no_more() -> None:
