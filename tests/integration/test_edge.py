@@ -131,45 +131,37 @@ async def test_models_are_listed_with_their_state(
     await eventually(lambda: is_state("cold"))
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "data", "headers", "status", "code"),
-    [
-        ("GET", "/v1/models", b"", {"authorization": "Bearer nope"}, 401, "invalid_api_key"),
-        ("POST", "/v1/chat/completions", b"{}", {"authorization": ""}, 401, "invalid_api_key"),
-        ("POST", "/v1/chat/completions", b"{bad", {}, 400, "invalid_json"),
-        ("POST", "/v1/chat/completions", b"{}", {}, 422, "unprocessable_request"),
-        ("POST", "/v1/chat/completions", b'{"model":"nope","messages":[1]}', {}, 404,
-         "model_not_found"),
-        ("POST", "/v1/chat/completions", b"x" * 5000, {}, 413, "request_too_large"),
-        ("POST", "/v1/chat/completions", b"{}", {"content-type": "text/plain"}, 415,
-         "unsupported_media_type"),
-        ("GET", "/v1/chat/completions", b"", {}, 405, "method_not_allowed"),
-        ("DELETE", "/v1/models", b"", {}, 405, "method_not_allowed"),
-        ("GET", "/nothing/here", b"", {}, 404, "unknown_url"),
-        ("GET", "/v1/models/nope/../x", b"", {}, 404, None),
-        ("POST", "/v1/chat/completions/", b"{}", {}, 404, "unknown_url"),
-    ],
-)  # fmt: skip
+REFUSALS: list[tuple[str, str, bytes, dict[str, str], int, str | None]] = [
+    ("GET", "/v1/models", b"", {"authorization": "Bearer nope"}, 401, "invalid_api_key"),
+    ("POST", "/v1/chat/completions", b"{}", {"authorization": ""}, 401, "invalid_api_key"),
+    ("POST", "/v1/chat/completions", b"{bad", {}, 400, "invalid_json"),
+    ("POST", "/v1/chat/completions", b"{}", {}, 422, "unprocessable_request"),
+    ("POST", "/v1/chat/completions", b'{"model":"nope","messages":[1]}', {}, 404,
+     "model_not_found"),
+    ("POST", "/v1/chat/completions", b"x" * 5000, {}, 413, "request_too_large"),
+    ("POST", "/v1/chat/completions", b"{}", {"content-type": "text/plain"}, 415,
+     "unsupported_media_type"),
+    ("GET", "/v1/chat/completions", b"", {}, 405, "method_not_allowed"),
+    ("DELETE", "/v1/models", b"", {}, 405, "method_not_allowed"),
+    ("GET", "/nothing/here", b"", {}, 404, "unknown_url"),
+    ("GET", "/v1/models/nope/../x", b"", {}, 404, None),
+    ("POST", "/v1/chat/completions/", b"{}", {}, 404, "unknown_url"),
+]  # fmt: skip
+
+
 async def test_every_refusal_is_an_error_object(
-    start_edge: StartEdge,
-    http: aiohttp.ClientSession,
-    *,
-    method: str,
-    path: str,
-    data: bytes,
-    headers: dict[str, str],
-    status: int,
-    code: str | None,
+    start_edge: StartEdge, http: aiohttp.ClientSession
 ) -> None:
     edge = start_edge(max_body_bytes=4096)
-    async with http.request(
-        method, edge.url + path, data=data, headers=edge.headers | headers
-    ) as answer:
-        error = (await answer.json())["error"]
-        assert answer.status == status
-        assert set(error) == {"message", "type", "param", "code"}
-        assert code is None or error["code"] == code
-        assert len(answer.headers["x-request-id"]) == 32
+    for method, path, data, more, status, code in REFUSALS:
+        headers = edge.headers | more
+        async with http.request(method, edge.url + path, data=data, headers=headers) as answer:
+            asked = f"{method} {path} {data[:40]!r}"
+            error = (await answer.json())["error"]
+            assert answer.status == status, asked
+            assert set(error) == {"message", "type", "param", "code"}, asked
+            assert code is None or error["code"] == code, asked
+            assert len(answer.headers["x-request-id"]) == 32, asked
 
 
 async def test_a_body_that_grows_beyond_the_bound_is_refused(
@@ -186,23 +178,18 @@ async def test_a_body_that_grows_beyond_the_bound_is_refused(
         assert answer.status == 413
 
 
-@pytest.mark.parametrize(
-    ("sent", "status"),
-    [
+async def test_what_is_not_http_is_told_so(start_edge: StartEdge) -> None:
+    edge = start_edge()
+    for sent, status in (
         (b"NOT HTTP AT ALL\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 200_000, b"431"),
-    ],
-)
-async def test_what_is_not_http_is_told_so(
-    start_edge: StartEdge, sent: bytes, status: bytes
-) -> None:
-    edge = start_edge()
-    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
-    writer.write(sent)
-    answer = await asyncio.wait_for(reader.read(), 10)
-    assert answer.startswith(b"HTTP/1.1 " + status)
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"]
-    writer.close()
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+        writer.write(sent)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"]
+        writer.close()
 
 
 async def test_a_waiting_stream_gets_comments_and_nothing_that_breaks_parsers(

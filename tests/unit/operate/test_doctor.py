@@ -96,8 +96,11 @@ def test_each_cluster_of_the_bridge_is_up_down_or_unknown() -> None:
     assert levels(found) == [Level.OK, Level.BAD, Level.BAD]
 
 
-def test_a_fresh_installation_is_told_what_is_missing(tmp_path: Path) -> None:
+def test_a_fresh_installation_is_told_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing of it runs: every hop that needs somebody says so, and no file is changed."""
+    monkeypatch.setattr("headrace.cli.visitor.CONNECT_SECONDS", 0.3)  # refused at once
     site = tmp_path / "site"
     runner = CliRunner()
     ports = ["--leaf-host", "127.0.0.1", "--leaf-port", "1", "--api-port", "2"]

@@ -92,7 +92,8 @@ def test_where_nothing_is_said_it_looks_at_what_is_here(
     assert top.web_here() is None
 
 
-def test_a_hub_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_hub_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.cli.visitor.CONNECT_SECONDS", 0.3)  # refused at once
     (tmp_path / "edge.toml").write_text('[bus]\nurl = "nats://127.0.0.1:1"\n')
     done = CliRunner().invoke(main, ["top", "--web", str(tmp_path)])
     assert done.exit_code == 1
