@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,8 @@ from headrace.runtime.bus import Bus, BusOptions, Message
 from headrace.runtime.jetstream import ACK, JetStream, PubAck, QueueLimits
 from headrace.runtime.logging import setup
 from tests.edge_kit import Hub
+from tests.nats import StartNats
+from tests.worker_kit import Stand
 
 pytestmark = pytest.mark.anyio
 
@@ -74,3 +77,15 @@ async def test_a_hub_that_was_restarted_gives_no_number_again(hub: Hub, bus: Bus
     assert (await taker.queue.consumer_info(M, LANES[0])).num_ack_pending == 1
     again = await taker.publish("new")
     assert (again.seq, again.duplicate) == (new.seq, True)
+
+
+async def test_a_site_may_have_more_models_than_a_server_expects(
+    nats_process: StartNats, tmp_path: Path
+) -> None:
+    """With the hub's own configuration: nats-server's default ends at 333 models."""
+    async with Stand.around(nats_process, tmp_path) as stand:
+        queue = stand.edge.queue
+        for number in range(340):
+            await queue.ensure_consumers(Slug(f"model-{number}"))
+        info = await queue.consumer_info(Slug("model-339"), LANES[-1])
+        assert info.num_pending == 0
