@@ -192,6 +192,13 @@ async def torn(request: web.Request, body: dict[str, Any]) -> web.StreamResponse
     return response
 
 
+async def unfinished(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    """A stream that ends as HTTP has it, and has not said that it is done."""
+    response = await begin(request)
+    await say(response, "")
+    return response
+
+
 async def wrong(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     """A stream that tells an error in its midst."""
     response = await begin(request)

@@ -301,7 +301,7 @@ async def test_a_silent_provider_is_given_up_in_time(stand: Stand, stream: bool)
     assert len(stand.fake.seen) == 1  # and it is not paid for once more
 
 
-@pytest.mark.parametrize("behave", [provider_kit.torn, provider_kit.wrong])
+@pytest.mark.parametrize("behave", [provider_kit.torn, provider_kit.wrong, provider_kit.unfinished])
 async def test_a_stream_that_breaks_ends_with_a_typed_error(
     stand: Stand, behave: provider_kit.Behave
 ) -> None:

@@ -116,7 +116,7 @@ def demand_model(subject: str) -> Slug:
 
 
 def worker_inbox(worker: ProcessId) -> str:
-    """The inbox prefix of one worker: no other principal may read below it."""
+    """The inbox prefix of one worker: on a cluster no other principal may read below it."""
     return f"_INBOX.worker.{names.process_id(worker)}"
 
 

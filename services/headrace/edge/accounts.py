@@ -122,15 +122,15 @@ class Accounts:
 
     async def close(self) -> None:
         """Write what is left."""
-        self._give_up(float("inf"))
+        self._give_up(float("inf"), told=True)  # they may still be at it
         await self.write()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _give_up(self, now: float) -> None:
+    def _give_up(self, now: float, *, told: bool = False) -> None:
         over = [id for id, late in self._late.items() if late.until <= now]
         for id in over:
             late = self._late.pop(id)
-            self.add(late.done(late.row, False))
+            self.add(late.done(late.row, told))
 
     def _write(self, batch: list[Row], used: dict[str, float]) -> None:
         now = time.time()

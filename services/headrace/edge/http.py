@@ -175,6 +175,12 @@ class _Held:
         else:
             self._transport.write(data)
 
+    def close(self) -> None:
+        """Close, and leave nothing behind."""
+        if self._kept:
+            self._transport.write(self._kept)
+        self._transport.close()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 

@@ -261,6 +261,7 @@ class Inference:
         part = self._next_part(request, model)
         followed = bool(part) or answer.phase is Phase.ENDED
         await send(start(200, told, followed=followed))
+        part += self._next_part(request, model)  # what has come while it was sent
         request.task = asyncio.current_task()
         while not request.left:
             if answer.phase is Phase.ENDED:

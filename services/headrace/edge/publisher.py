@@ -115,6 +115,8 @@ class Publisher:
             why = transcript.why_not() or continuation.why_not(request.endpoint, request.body)
             if not why and continuation.too_large(request.body, partial):
                 why = "more than could be sent along"
+            if request.admission is not None and request.admission.spending is not None:
+                why = why or "what a provider has written"
             if why and transcript.begun:
                 answer.fail(
                     Code.NOT_CONTINUED,

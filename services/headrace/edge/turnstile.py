@@ -126,10 +126,10 @@ class Turnstile:
             return
         answer = request.answer
         # One that was in the queue may have been taken, by a worker that has not said so yet.
-        taken = answer.worker or (request.left and request.tries)
+        spending = admission.spending
+        taken = answer.worker or (request.tries and (request.left or spending is not None))
         unknown = answer.usage == NOTHING and taken and answer.error is not None
         row = _row(request, admission, status, outcome, now)
-        spending = admission.spending
         if spending is not None and (answer.worker or not taken):
             row = msgspec.structs.replace(row, cost=self._settle(admission, cost(answer, spending)))
         if unknown and self._accounts is not None:

@@ -7,7 +7,7 @@ from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Usage
 from headrace.worker import sse
 from headrace.worker.batch import Batcher
-from headrace.worker.client import Flow
+from headrace.worker.client import EngineError, Flow
 from headrace.worker.options import Limits
 from headrace.worker.timings import Timer
 from headrace.worker.tokens import Taker
@@ -131,12 +131,12 @@ class Answer:
     def rest(self) -> Iterator[bytes]:
         """What is still to be sent once the exchange is complete.
 
-        Raises HeadraceError ``engine_failed`` for a stream without its last event.
+        Raises EngineError for a stream without its last event.
         """
         if self.streams:
             self._batcher.flush()
             if not self._done:
-                raise HeadraceError(Code.ENGINE_FAILED, ENGINE_FAILED)
+                raise EngineError("the stream ended too early")
             return
         self._output.head(self.status, self._media)
         for start in range(0, len(self._whole), PIECE_BYTES):

@@ -64,6 +64,8 @@ class _Asked:
     left: int
     lost_at: float
     standing: bool
+    look: bool
+    """Whether it looks into a lane that was empty, before a slot is given to one below."""
 
 
 @dataclass
@@ -99,9 +101,9 @@ class Puller:
         """The pulls to send now, when `busy` requests are held or running."""
         self.expire(now)
         ready = [lane for lane in self._lanes.values() if lane.retry_at <= now]
-        pulls = self._look(ready, busy, now)
+        pulls, passed = self._look(ready, busy, now)
         had_room = busy + self._batched < self._slots
-        pulls += self._share_out(ready, busy, now)
+        pulls += self._share_out(ready, passed, busy, now)
         for lane in ready:
             if lane.pulls:
                 continue
@@ -122,6 +124,8 @@ class Puller:
         for number, asked in list(self._asked.items()):
             if asked.lost_at <= now:
                 asked.lane.sure = False
+                if not asked.standing:  # a lane that says nothing must not keep the slot for ever
+                    asked.lane.retry_at = now + RETRY_SECONDS
                 self._forget(number)
         self._look_at = min((each.lost_at for each in self._asked.values()), default=float("inf"))
 
@@ -141,6 +145,8 @@ class Puller:
             if not asked.standing:
                 known.batched -= 1
                 self._batched -= 1
+            if asked.look:
+                self._count(known)
             if asked.left == 0:
                 self._forget(number)
 
@@ -169,21 +175,38 @@ class Puller:
             lane.sure = False
             lane.told_at = lane.retry_at = float("-inf")
 
-    def _look(self, ready: list[_Lane], busy: int, now: float) -> list[Pull]:
+    def _look(self, ready: list[_Lane], busy: int, now: float) -> tuple[list[Pull], list[_Lane]]:
         """Look into the lanes above those with a backlog, before a free slot is given to these.
 
+        Also the lanes that are passed over, for it is not their turn.
+
         The slot waits for a round trip. Were both asked for at once, what comes from below would
-        be held, and take the next slot from what comes above in the meantime.
+        be held, and take the next slot from what comes above in the meantime. What a look brings
+        counts as the lane's turn, and where it is not its turn there is no look: else those above
+        could keep those below waiting for ever.
         """
         if busy + self._batched >= self._slots:
-            return []
-        least = min((lane.weight for lane in ready if lane.backlog), default=float("inf"))
+            return [], []
+        waiting = [lane for lane in ready if lane.backlog]
+        least = min((lane.weight for lane in waiting), default=float("inf"))
+        owed = max((lane.turn + lane.weight for lane in waiting), default=0)
         above = [lane for lane in ready if lane.weight > least and not lane.backlog]
         stale = [lane for lane in above if not lane.pulls and now - lane.told_at >= LOOK_SECONDS]
+        due = [lane for lane in stale if lane.turn + lane.weight >= owed]
         room = self._slots + len(self._lanes) - 1 - busy - self.outstanding
-        return [self._ask(lane, 1, now, standing=False) for lane in stale[: max(room, 0)]]
+        looks = [self._ask(each, 1, now, standing=False, look=True) for each in due[: max(room, 0)]]
+        return looks, [lane for lane in stale if lane not in due]
 
-    def _share_out(self, ready: list[_Lane], busy: int, now: float) -> list[Pull]:
+    def _count(self, taken: _Lane) -> None:
+        """It was this lane's turn, among those that hold something."""
+        among = [lane for lane in self._lanes.values() if lane.backlog or lane is taken]
+        for lane in among:
+            lane.turn += lane.weight
+        taken.turn -= sum(lane.weight for lane in among)
+
+    def _share_out(
+        self, ready: list[_Lane], passed: list[_Lane], busy: int, now: float
+    ) -> list[Pull]:
         if not any(lane.backlog for lane in ready):
             return []
         free = min(
@@ -196,20 +219,25 @@ class Puller:
             candidates = [lane for lane in ready if more[lane.name] > 0]
             if not candidates:
                 break
-            for lane in candidates:
+            # Who was passed over is made up for it, until it is its turn again.
+            owed = max(lane.turn + lane.weight for lane in candidates)
+            among = [*candidates, *(each for each in passed if each.turn + each.weight < owed)]
+            for lane in among:
                 lane.turn += lane.weight
             chosen = max(candidates, key=lambda lane: lane.turn)
-            chosen.turn -= sum(lane.weight for lane in candidates)
+            chosen.turn -= sum(lane.weight for lane in among)
             more[chosen.name] -= 1
             shares[chosen.name] += 1
             free -= 1
         return [self._ask(self._lanes[name], n, now, standing=False) for name, n in shares.items()]
 
-    def _ask(self, lane: _Lane, batch: int, now: float, *, standing: bool) -> Pull:
+    def _ask(
+        self, lane: _Lane, batch: int, now: float, *, standing: bool, look: bool = False
+    ) -> Pull:
         self._number += 1
         expires = (STANDING_SECONDS if lane.sure else UNSURE_SECONDS) if standing else 0.0
         lost_at = now + (expires + GRACE_SECONDS if standing else BATCH_SECONDS)
-        self._asked[self._number] = _Asked(lane, batch, lost_at, standing)
+        self._asked[self._number] = _Asked(lane, batch, lost_at, standing, look)
         self._look_at = min(self._look_at, lost_at)
         lane.pulls += 1
         self.outstanding += batch

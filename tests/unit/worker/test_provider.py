@@ -147,6 +147,26 @@ def test_an_error_in_a_stream_is_not_passed_on_and_words_about_errors_are() -> N
         ProviderReader(keep=False).read(words + b'data: {"error": {"message": "org-1"}}\n\n')
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"id": "x", "error": {"message": "org-1"}}',
+        b'data: { "error" : "org-1" }',
+        b'data: {"type": "error", "code": "org-1", "error": null}',
+        b"event: error\ndata: org-1",
+        b'data: {"error": org-1',
+    ],
+)
+def test_an_error_in_whatever_shape_is_not_passed_on(event: bytes) -> None:
+    with pytest.raises(HeadraceError, match="engine_failed"):
+        ProviderReader(keep=False).read(event + b"\n\n")
+
+
+def test_what_only_looks_like_an_error_passes() -> None:
+    event = b'data: {"choices": [{"delta": {"content": "\\"error\\": 1"}}], "error": null}\n\n'
+    assert ProviderReader(keep=False).read(event) == event
+
+
 def test_back_off_doubles_and_ends_with_an_answer() -> None:
     weather = Weather(30.0)
     assert weather.open(0.0)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from headrace.worker.puller import (
+    BATCH_SECONDS,
     GRACE_SECONDS,
     LOOK_SECONDS,
     RETRY_SECONDS,
@@ -117,6 +118,42 @@ def test_what_a_look_brings_takes_the_slot() -> None:
     puller.delivered("high", 0, LOOK_SECONDS)
     puller.settled(looks[1].number, "normal", "404", LOOK_SECONDS)
     assert puller.plan(4, LOOK_SECONDS) == []
+
+
+def test_looks_do_not_keep_a_lane_below_waiting_for_ever() -> None:
+    """A single slot, and above the backlog always somebody who has just come."""
+    puller = Puller(1, WEIGHTS)
+    puller.plan(0, 0.0)
+    for lane in ("high", "normal"):
+        puller.delivered(lane, 0, 0.0)
+    puller.delivered("low", 10_000, 0.0)
+    taken: Counter[str] = Counter()
+    for turn in range(1, 181):
+        now = turn * 2 * LOOK_SECONDS
+        pulls = puller.plan(0, now)
+        while pulls:
+            pull = pulls.pop()
+            if pull.lane == "normal":
+                puller.settled(pull.number, "normal", "404", now)
+                pulls += puller.plan(0, now)
+            else:
+                taken[pull.lane] += 1
+                puller.delivered(pull.lane, 10_000 if pull.lane == "low" else 0, now)
+                break
+        for left in pulls:
+            puller.settled(left.number, left.lane, "404", now)
+    assert taken == {"high": 160, "low": 20}, "as their weights say"
+
+
+def test_a_lane_that_says_nothing_does_not_keep_the_slot() -> None:
+    puller = Puller(1, WEIGHTS)
+    for pull in puller.plan(0, 0.0):
+        if pull.lane != "low":
+            puller.settled(pull.number, pull.lane, "408", 0.0)
+    puller.delivered("low", 1000, 0.0)
+    assert lanes(puller.plan(0, LOOK_SECONDS)) == {"high": 1, "normal": 1}
+    later = LOOK_SECONDS + BATCH_SECONDS
+    assert lanes(puller.plan(0, later)) == {"low": 1}
 
 
 def test_a_lane_with_a_backlog_gets_its_share_and_no_more() -> None:

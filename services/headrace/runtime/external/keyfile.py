@@ -40,6 +40,11 @@ class KeyFile:
         self._key = ""
 
     @property
+    def last(self) -> str:
+        """The key as it was last read; empty before."""
+        return self._key
+
+    @property
     def key(self) -> str:
         """Read the key, if the file is another than before. Raises ConfigError, without the key.
 

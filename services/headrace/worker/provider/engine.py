@@ -1,6 +1,7 @@
 """A provider in the place of an engine: nothing to load, nothing to hang, and not ours to end."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ class Provider:
         self._key = KeyFile(key)
         self._log = log
         self._weather = Weather(file.engine.probe_seconds)
+        self._doubted = asyncio.Event()
         self.client: EngineClient = ProviderClient(file.engine, self._key, ca_file)
         self._time = asyncio.get_running_loop().time
 
@@ -71,8 +73,13 @@ class Provider:
     async def lost(self) -> str:
         """Look after it for ever. It is not given up: others could do no better."""
         while True:
-            wait = self._weather.wait(self._time()) if self.trouble else 0.0
-            await asyncio.sleep(wait or self._file.engine.probe_seconds)
+            if not self.trouble:
+                self._doubted.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._file.engine.probe_seconds):
+                        await self._doubted.wait()
+            if self.trouble:
+                await asyncio.sleep(self._weather.wait(self._time()))
             await self._probe()
 
     async def stop(self, *, graceful: bool) -> None:  # noqa: ARG002  # nothing of it is ours
@@ -113,7 +120,7 @@ class Provider:
                 self._weather.answered(now)
         if found.error is not None:
             raise found.error
-        return answer if status < 400 else verdict.refusal(status, answer, self._key.key)
+        return answer if status < 400 else verdict.refusal(status, answer, self._key.last)
 
     def broken(self, error: OSError) -> HeadraceError:
         """Nothing is begun anew by itself: it may have been paid for."""
@@ -161,3 +168,4 @@ class Provider:
         if self.trouble != reason:
             self._log.error("provider_trouble", reason=reason, status=status)
         self._weather.failed(reason, self._time())
+        self._doubted.set()
