@@ -1,5 +1,6 @@
 """What a person sees: the worker that serves a stream is found, killed, and the stream goes on."""
 
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import openai
 import pytest
 
 from tests.path_kit import Demo, running
+from tests.processes import descendants
 
 pytestmark = [pytest.mark.openssh, pytest.mark.timeout(600)]
 
@@ -80,6 +82,22 @@ def until(true: Callable[[], Any], seconds: float, every: float = 0.02) -> Any:
     return found
 
 
+@contextlib.contextmanager
+def engines_stopped(demo: Demo) -> Iterator[None]:
+    """The stream stands still, so that it cannot end before its worker has been found."""
+    workers = [pid for part, pid in demo.info()["pids"].items() if part.startswith("worker")]
+    engines = [engine for worker in workers for engine in descendants(worker)]
+    assert len(engines) >= len(workers)
+    for pid in engines:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in engines:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
 def workers_of_last(demo: Demo) -> list[str]:
     """Who lost the last request, and who ended it, as the edge's log says."""
     lines = [json.loads(each) for each in (demo.folder / "logs/edge.log").read_text().splitlines()]
@@ -94,9 +112,10 @@ def kill_its_worker(demo: Demo, tokens: int) -> Seen:
     reader = threading.Thread(target=read, args=(demo, seen, tokens))
     reader.start()
     until(lambda: seen.chunks > 5, 60)
-    worker = until(lambda: serving(demo), 20)
-    os.kill(demo.pid(worker["node"]), signal.SIGKILL)
-    had = seen.chunks
+    with engines_stopped(demo):
+        worker = until(lambda: serving(demo), 30)
+        os.kill(demo.pid(worker["node"]), signal.SIGKILL)
+        had = seen.chunks
     reader.join(120)
     assert not reader.is_alive()
     assert seen.chunks > had + 5, "it was over too soon to prove anything"
@@ -110,6 +129,7 @@ def demo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Demo]:
     with running(tmp_path, "--engine", request.param, "--workers", "2") as demo:
         asking = client(demo)
         until(lambda: ready(asking) == 2, LOAD_SECONDS, 0.5)
+        demo.wait_for_line("Ctrl-C ends everything.")  # its own example has been answered
         yield demo
 
 
