@@ -4,14 +4,16 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
+from sqlalchemy import Connection
 
 from headrace.edge.keys import KeyRing
 from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.options import AccountOptions
+from headrace.edge.storethread import StoreThread
 from headrace.gateway import usage
 from headrace.gateway.database import Database, StoreError
 from headrace.gateway.usage import Row
@@ -50,14 +52,13 @@ class Accounts:
         metrics: EdgeMetrics,
         log: Logger,
     ) -> None:
-        self._database = database
         self._keys = keys
         self._options = options
         self._metrics = metrics
         self._log = log
         self._rows: deque[Row] = deque()
         self._late: dict[str, _Late] = {}
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="accounts")
+        self._store = StoreThread(database, "accounts")
         self._pruned = 0.0
         self._told = False
         metrics.usage_waiting.set_function(lambda: len(self._rows))
@@ -108,9 +109,7 @@ class Accounts:
             batch = [self._rows[n] for n in range(min(BATCH, len(self._rows)))]
             used, self._keys.used = self._keys.used, {}
             try:
-                await asyncio.get_running_loop().run_in_executor(
-                    self._threads, self._write, batch, used
-                )
+                await self._store.write(partial(self._write, batch, used))
             except StoreError:
                 self._keys.used = used | self._keys.used
                 self._metrics.usage_failures.inc()
@@ -124,7 +123,7 @@ class Accounts:
         """Write what is left."""
         self._give_up(float("inf"), told=True)  # they may still be at it
         await self.write()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._store.close()
 
     def _give_up(self, now: float, *, told: bool = False) -> None:
         over = [id for id, late in self._late.items() if late.until <= now]
@@ -132,12 +131,10 @@ class Accounts:
             late = self._late.pop(id)
             self.add(late.done(late.row, told))
 
-    def _write(self, batch: list[Row], used: dict[str, float]) -> None:
+    def _write(self, batch: list[Row], used: dict[str, float], connection: Connection) -> None:
+        usage.write(connection, batch)
+        usage.used(connection, used)
         now = time.time()
-        with self._database.write() as connection:
-            usage.write(connection, batch)
-            usage.used(connection, used)
-            if now - self._pruned > PRUNE_SECONDS:
-                usage.prune(connection, now - self._options.keep_days * usage.DAY)
         if now - self._pruned > PRUNE_SECONDS:
+            usage.prune(connection, now - self._options.keep_days * usage.DAY)
             self._pruned = now

@@ -5,11 +5,11 @@ The only thing that reads of keys and limits from the database; requests never d
 
 import asyncio
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from headrace.edge.keys import KeyRing
 from headrace.edge.metrics import EdgeMetrics
+from headrace.edge.storethread import StoreThread
 from headrace.gateway import migrations, reading
 from headrace.gateway.database import Database, StoreError
 from headrace.gateway.options import StoreOptions
@@ -32,12 +32,11 @@ class Follower:
         metrics: EdgeMetrics,
         log: Logger,
     ) -> None:
-        self._database = database
         self._keys = keys
         self._options = options
         self._log = log
         self._metrics = metrics
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._store = StoreThread(database, "store")
         self._seen = 0.0
         """When the store last answered, in Unix seconds."""
         self._told = ""
@@ -62,10 +61,9 @@ class Follower:
 
     async def look(self) -> bool:
         """Take in what has changed; whether the store could be asked."""
-        loop = asyncio.get_running_loop()
         began = time.time()
         try:
-            new = await loop.run_in_executor(self._threads, self._load)
+            new = await self._store.do(self._load)
         except StoreError as error:
             if self._told != str(error):
                 self._told = str(error)
@@ -82,13 +80,13 @@ class Follower:
 
     def close(self) -> None:
         """Let go of the thread."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._store.close()
 
-    def _load(self) -> Snapshot | None:
+    def _load(self, database: Database) -> Snapshot | None:
         if not self._checked:
-            migrations.ready(self._database)
+            migrations.ready(database)
             self._checked = True
-        with self._database.read() as connection:
+        with database.read() as connection:
             if reading.revision(connection) == self._keys.snapshot.revision:
                 return None
             records = reading.everything(connection)

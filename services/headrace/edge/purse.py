@@ -6,15 +6,13 @@ nothing is spent. A request to a provider takes seconds; the transaction takes a
 
 import asyncio
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
-
-from sqlalchemy import Connection
+from typing import Final
 
 from headrace.edge import ratelimit
+from headrace.edge.counters import name_of
 from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.spending import Spending
+from headrace.edge.storethread import StoreThread
 from headrace.gateway import purse, tally, windows
 from headrace.gateway.database import Database, StoreError
 from headrace.gateway.quotas import Quota
@@ -23,8 +21,6 @@ from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.external import money
 from headrace.runtime.logging import Logger
 
-T = TypeVar("T")
-
 RETRY_SECONDS: Final = 1.0
 
 
@@ -32,10 +28,9 @@ class Purse:
     """Reserves and settles."""
 
     def __init__(self, database: Database, *, metrics: EdgeMetrics, log: Logger) -> None:
-        self._database = database
+        self._store = StoreThread(database, "purse")
         self._metrics = metrics
         self._log = log
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="purse")
         self._back: dict[Name, tuple[float, int]] = {}
         self._told = asyncio.Event()
 
@@ -45,11 +40,11 @@ class Purse:
         budgets: dict[Name, tuple[float, int]] = {}
         by_name: dict[Name, Quota] = {}
         for quota in spending.quotas:
-            name = quota.counter, windows.begin(quota.window, now)
+            name = name_of(quota, now)
             budgets[name] = windows.end(quota.window, now), quota.value
             by_name[name] = quota
         try:
-            got = await self._do(lambda at: purse.reserve(at, budgets, spending.each))
+            got = await self._store.write(lambda at: purse.reserve(at, budgets, spending.each))
         except StoreError:
             self._metrics.tally_failures.inc()
             raise HeadraceError(
@@ -89,7 +84,7 @@ class Purse:
     async def close(self) -> None:
         """Tell what is left."""
         await self._tell()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._store.close()
 
     def _give_back(self, ends: dict[Name, float], amount: int) -> None:
         for name, end in ends.items():
@@ -105,7 +100,7 @@ class Purse:
         if not amounts:
             return True
         try:
-            await self._do(lambda at: tally.add_all(at, amounts))
+            await self._store.write(lambda at: tally.add_all(at, amounts))
         except StoreError:
             self._metrics.tally_failures.inc()
             for name, (end, amount) in amounts.items():
@@ -129,10 +124,3 @@ class Purse:
         )
         self._metrics.budget_refused.labels(str(spending.file.queue)).inc()
         return error
-
-    async def _do(self, work: Callable[[Connection], T]) -> T:
-        def run() -> T:
-            with self._database.write() as connection:
-                return work(connection)
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)

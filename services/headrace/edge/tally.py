@@ -3,19 +3,17 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection
 
 from headrace.edge.counters import Counters, Value, name_of
 from headrace.edge.metrics import EdgeMetrics
+from headrace.edge.storethread import StoreThread
 from headrace.gateway import tally
 from headrace.gateway.database import Database, StoreError
 from headrace.gateway.quotas import Quota
 from headrace.gateway.tally import Claim, Granted
-
-T = TypeVar("T")
 
 SYNC_SECONDS: Final = 1.0
 PRUNE_SECONDS: Final = 600.0
@@ -42,11 +40,10 @@ class Tally:
         metrics: EdgeMetrics,
     ) -> None:
         self._edge = edge
-        self._database = database
         self._counters = counters
         self._others = others
         self._metrics = metrics
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix="tally")
+        self._store = StoreThread(database, "tally")
         self._turn = asyncio.Lock()
         self._asked: list[_Asked] = []
         self._heard = False
@@ -88,7 +85,7 @@ class Tally:
                 return values, tally.elsewhere(connection, self._edge, now)
 
             try:
-                values, elsewhere = await self._do(work)
+                values, elsewhere = await self._store.write(work)
             except StoreError:
                 self._metrics.tally_failures.inc()
                 return False
@@ -108,27 +105,23 @@ class Tally:
         """
         asked = _Asked(quotas, now, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
-        async with self._turn:
-            if self._asked:
-                batch, self._asked = self._asked[:MAX_TOGETHER], self._asked[MAX_TOGETHER:]
-                await self._claim(batch)
-        if not asked.answer.done():  # there were too many before it
-            return await self._again(asked)
+        while not asked.answer.done():  # there may be too many before it
+            async with self._turn:
+                if not asked.answer.done():
+                    batch, self._asked = self._asked[:MAX_TOGETHER], self._asked[MAX_TOGETHER:]
+                    try:
+                        await self._claim(batch)
+                    finally:
+                        # Where this one is cut off, the others must not wait for ever.
+                        self._asked[:0] = [
+                            each for each in batch if each is not asked and not each.answer.done()
+                        ]
         return asked.answer.result()
 
     async def close(self) -> None:
         """Say what is left to say, and give all leases back."""
         await self.sync(last=True)
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-    async def _again(self, asked: _Asked) -> bool:
-        while not asked.answer.done():
-            async with self._turn:
-                if asked.answer.done():
-                    break
-                batch, self._asked = self._asked[:MAX_TOGETHER], self._asked[MAX_TOGETHER:]
-                await self._claim(batch)
-        return asked.answer.result()
+        self._store.close()
 
     async def _claim(self, batch: Sequence[_Asked]) -> None:
         counters = self._counters
@@ -144,7 +137,7 @@ class Tally:
             claims.append(Claim(counters.unsaid(set(names) - said), limits, counters.others + 1))
             said |= set(names)
         try:
-            granted = await self._do(lambda at: tally.claim_all(at, claims))
+            granted = await self._store.write(lambda at: tally.claim_all(at, claims))
         except StoreError:
             self._metrics.tally_failures.inc()
             granted = [Granted(dict.fromkeys(claim.limits, 1), {}) for claim in claims]
@@ -159,10 +152,3 @@ class Tally:
             counters.lease(got.leases)
             if not asked.answer.done():
                 asked.answer.set_result(bool(got.leases))
-
-    async def _do(self, work: Callable[[Connection], T]) -> T:
-        def run() -> T:
-            with self._database.write() as connection:
-                return work(connection)
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
