@@ -6,13 +6,14 @@ input becomes part of a subject unchecked (invariant 7).
 
 import re
 import secrets
+import time
 from typing import Final, NewType
 
 Slug = NewType("Slug", str)
 """A model's or cluster's name in subjects: ``[a-z0-9]`` then up to 63 of ``[a-z0-9-]``."""
 
 RequestId = NewType("RequestId", str)
-"""128 random bits as 32 hex digits: unguessable, so nobody else can address its frames."""
+"""32 hex digits, the last 20 of them random: nobody else can guess it and address its frames."""
 
 ProcessId = NewType("ProcessId", str)
 """One run of one edge or worker process: 16 to 32 of ``[a-z0-9]``."""
@@ -79,8 +80,12 @@ def is_request_id(text: str) -> bool:
 
 
 def new_request_id() -> RequestId:
-    """A fresh request id from the system's random source."""
-    return RequestId(secrets.token_hex(16))
+    """A fresh request id: the time in milliseconds, then 80 bits of the system's random source.
+
+    As in a UUID of version 7 (RFC 9562) the time comes first: ids of one hour are neighbours in an
+    index. Random ones doubled what a row of the accounts takes in SQLite.
+    """
+    return RequestId(f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}")
 
 
 def new_process_id() -> ProcessId:

@@ -4,6 +4,8 @@ import csv
 import datetime
 import io
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
 
@@ -29,8 +31,15 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-_INSERTS: Final[dict[str, tuple[str, Callable[[tuple[Any, ...]], Any]]]] = {}
-"""The insert as each database has it, and what makes its parameters of a row's values and day."""
+TOGETHER: Final = (64, 8, 1)
+"""Rows of one statement. At each SQLite lets go of the interpreter's lock, and a busy event loop
+takes long to give it back: with a row to a statement both took several times as long."""
+
+Values = tuple[Any, ...]
+
+_INSERTS: Final[dict[tuple[str, int], tuple[str, Callable[[Values], Any]]]] = {}
+"""The insert of so many rows as each database has it, and what makes its parameters of all values
+of the rows one after the other."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,25 +88,39 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
 
 def write(connection: Connection, rows: Sequence[Row]) -> None:
     """Put rows into the accounts; one that is there already is not put twice."""
-    if not rows:
-        return
+    values = [(*msgspec.structs.astuple(row), int(row.at // DAY)) for row in rows]
+    done = 0
+    for count in TOGETHER:
+        sql, parameters = _insert(connection, count)
+        while len(values) - done >= count:
+            flat = tuple(chain.from_iterable(values[done : done + count]))
+            connection.exec_driver_sql(sql, parameters(flat))
+            done += count
+
+
+def _insert(connection: Connection, count: int) -> tuple[str, Callable[[Values], Any]]:
     # SQLAlchemy's own handling of parameters takes several times what the database does.
     kind = connection.dialect.name
-    if kind not in _INSERTS:
-        _INSERTS[kind] = _insert(connection)
-    sql, parameters = _INSERTS[kind]
-    values = ((*msgspec.structs.astuple(row), int(row.at // DAY)) for row in rows)
-    connection.exec_driver_sql(sql, list(map(parameters, values)))
-
-
-def _insert(connection: Connection) -> tuple[str, Callable[[tuple[Any, ...]], Any]]:
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(schema.usage).on_conflict_do_nothing()
-    compiled = statement.compile(dialect=connection.dialect)
-    names = (*Row.__struct_fields__, "day")
+    known = _INSERTS.get((kind, count))
+    if known is not None:
+        return known
+    dialect = sqlite if kind == "sqlite" else postgresql
+    columns = (*Row.__struct_fields__, "day")
+    statement = dialect.insert(schema.usage).values([dict.fromkeys(columns)] * count)
+    compiled = statement.on_conflict_do_nothing().compile(dialect=connection.dialect)
+    names = [f"{column}_m{row}" for row in range(count) for column in columns]
+    parameters: Callable[[Values], Any]
     if compiled.positiontup:
-        return str(compiled), itemgetter(*map(names.index, compiled.positiontup))
-    return str(compiled), lambda values: dict(zip(names, values, strict=True))
+        places = {name: place for place, name in enumerate(names)}
+        parameters = itemgetter(*(places[name] for name in compiled.positiontup))
+    else:
+        parameters = partial(_named, names)
+    _INSERTS[kind, count] = made = str(compiled), parameters
+    return made
+
+
+def _named(names: Sequence[str], values: Values) -> dict[str, Any]:
+    return dict(zip(names, values, strict=True))
 
 
 def used(connection: Connection, keys: dict[str, float]) -> None:
