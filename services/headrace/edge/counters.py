@@ -31,6 +31,7 @@ Value = tuple[str, int, float, int]
 class Count(msgspec.Struct):
     """One counter in one window."""
 
+    begins: int
     ends: float
     base: int = 0
     """What the store has, as of the last time that it said so."""
@@ -69,17 +70,22 @@ class Counters:
         self._here: dict[str, int] = {}
         self._elsewhere: Mapping[str, int] = {}
         self._current: dict[Window, tuple[int, float]] = {}
+        self._running: dict[str, Count] = {}
+        """Of each counter the one in its present window."""
 
     def standings(self, quotas: Iterable[Quota], now: float) -> list[Standing]:
         """How each quota stands."""
         found = []
-        here, elsewhere = self._here, self._elsewhere
+        here, elsewhere, running = self._here, self._elsewhere, self._running
         for quota in quotas:
             if quota.window is Window.NOW:
                 used = here.get(quota.counter, 0) + elsewhere.get(quota.counter, 0)
                 found.append(Standing(quota, quota.value - used, _NEVER))
             else:
-                count = self._count(quota, now)
+                count = running.get(quota.counter)
+                if count is None or not count.begins <= now < count.ends:
+                    count = self._count(quota, now)
+                count.idle = False
                 found.append(Standing(quota, quota.value - count.used, count.ends, count))
         return found
 
@@ -151,7 +157,7 @@ class Counters:
             if name in self._counts:
                 self._counts[name].pending -= amount
         for name_, begin, ends, value in values:
-            self._counts.setdefault((name_, begin), Count(ends)).base = value
+            self._counts.setdefault((name_, begin), Count(begin, ends)).base = value
 
     def lease(self, granted: Mapping[Name, int]) -> None:
         """The store has counted so much for us."""
@@ -170,7 +176,9 @@ class Counters:
             name for name, count in self._counts.items() if count.ends <= now and not count.pending
         ]
         for name in over:
-            del self._counts[name]
+            count = self._counts.pop(name)
+            if self._running.get(name[0]) is count:
+                del self._running[name[0]]
 
     @property
     def here(self) -> dict[str, int]:
@@ -190,9 +198,11 @@ class Counters:
             self._current[quota.window] = begin, ends
         count = self._counts.get((quota.counter, begin))
         if count is None:
-            count = Count(ends)
-            if len(self._counts) < MAX_COUNTERS:
-                self._counts[quota.counter, begin] = count
+            count = Count(begin, ends)
+            if len(self._counts) >= MAX_COUNTERS:
+                return count
+            self._counts[quota.counter, begin] = count
+        self._running[quota.counter] = count
         count.idle = False
         return count
 

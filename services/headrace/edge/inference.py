@@ -29,7 +29,7 @@ from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.models import Model, Models, not_found
 from headrace.edge.options import EdgeOptions
 from headrace.edge.spending import Bill
-from headrace.edge.turnstile import Turnstile, check
+from headrace.edge.turnstile import Turnstile
 from headrace.edge.wording import headers, keepalive, next_position
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
@@ -137,7 +137,7 @@ class Inference:
         """The model, if the client may use it: for others it is not there."""
         endpoint = self._row.endpoint
         model = self._models.find(name, self._time())
-        if not check(principal, model.access, endpoint):
+        if not self._turnstile.check(principal, model.access, endpoint):
             raise not_found(name)
         return self._models.serving(model, endpoint)
 

@@ -9,15 +9,15 @@ import msgspec
 
 from headrace.edge import ratelimit
 from headrace.edge.counters import Counters, Standing
-from headrace.gateway.quotas import Quota
-from headrace.gateway.records import Metric
+from headrace.gateway.quotas import Counted, Quota
 
 
 class Ticket(msgspec.Struct):
     """What a request that was let in counts against, until `Limiter.leave`."""
 
+    counted: Counted = Counted()
     standings: Sequence[Standing] = ()
-    """As they were before it."""
+    """Of all that counts, as it was before the request."""
     shared: str = ""
     """The id under which it is counted elsewhere, if it is."""
     queued: bool = True
@@ -62,8 +62,9 @@ class Limiter:
         self._exact = exact
         self._later: set[asyncio.Task[None]] = set()
 
-    async def enter(self, id: str, quotas: Sequence[Quota]) -> Ticket:
+    async def enter(self, id: str, counted: Counted) -> Ticket:
         """Let a request in. Raises ``rate_limit_exceeded`` or ``insufficient_quota``."""
+        quotas = counted.quotas
         if not quotas:
             return Ticket()
         now = time.time()
@@ -72,7 +73,7 @@ class Limiter:
             if used is not None:
                 standings = ratelimit.standings(quotas, used, now)
                 ratelimit.check(standings, now)
-                return Ticket(standings, shared=id)
+                return Ticket(counted, standings, id)
         standings = self.counters.standings(quotas, now)
         ratelimit.check(standings, now)
         if self._exact is not None:
@@ -85,13 +86,13 @@ class Limiter:
                 standings = self.counters.standings(quotas, now)
                 ratelimit.check(standings, now)
         self.counters.enter(standings)
-        return Ticket(standings)
+        return Ticket(counted, standings)
 
     def dequeue(self, ticket: Ticket) -> None:
         """A worker has taken the request: it waits no more."""
         if ticket.queued:
             ticket.queued = False
-            self._release(ticket, Metric.QUEUED)
+            self._release(ticket, ticket.counted.queued)
 
     def leave(self, ticket: Ticket, tokens: int) -> None:
         """The request is over, and took so many tokens."""
@@ -99,13 +100,13 @@ class Limiter:
             return
         ticket.left = True
         self.dequeue(ticket)
-        self._release(ticket, Metric.CONCURRENCY)
+        self._release(ticket, ticket.counted.concurrency)
         self.charge(ticket, tokens)
 
     def charge(self, ticket: Ticket, tokens: int) -> None:
         """Count tokens of a request that is over."""
-        charged = _of(ticket, Metric.TOKENS) if tokens else []
-        if not charged:
+        charged = ticket.counted.tokens
+        if not charged or not tokens:
             return
         now = time.time()
         for quota in charged:
@@ -118,8 +119,7 @@ class Limiter:
         while self._later:
             await asyncio.wait(self._later)
 
-    def _release(self, ticket: Ticket, momentary: Metric) -> None:
-        quotas = _of(ticket, momentary)
+    def _release(self, ticket: Ticket, quotas: Sequence[Quota]) -> None:
         if not quotas:
             return
         if ticket.shared and self._shared is not None:
@@ -133,7 +133,3 @@ class Limiter:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._later.add(task)
         task.add_done_callback(self._later.discard)
-
-
-def _of(ticket: Ticket, metric: Metric) -> list[Quota]:
-    return [each.quota for each in ticket.standings if each.quota.metric is metric]

@@ -1,7 +1,7 @@
 """Where requests come in and go out: may it, is it within its limits, what did it take."""
 
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -15,7 +15,7 @@ from headrace.edge.purse import Purse
 from headrace.edge.spending import Bill, Spending, cost
 from headrace.gateway import access, quotas
 from headrace.gateway.access import Model
-from headrace.gateway.quotas import Quota
+from headrace.gateway.quotas import Counted, Quota
 from headrace.gateway.records import Metric
 from headrace.gateway.snapshot import Grant
 from headrace.gateway.usage import Row
@@ -25,6 +25,18 @@ from headrace.protocol.frames import End, Fail, Frame, Usage
 
 MAX_KNOWN: Final = 100_000
 NOTHING: Final = Usage()
+
+
+class _Known(NamedTuple):
+    """What is the same for all requests with one key, for one model and endpoint."""
+
+    grant: Grant
+    allowed: bool
+    group: str
+    """To which they are accounted."""
+    counted: Counted
+    money: tuple[Quota, ...]
+    """The budgets of an external model."""
 
 
 class Turnstile:
@@ -42,10 +54,15 @@ class Turnstile:
         self._limiter = limiter
         self._accounts = accounts
         self._of = keys.snapshot
-        self._known: dict[
-            tuple[str, Model, Endpoint], tuple[str, tuple[Quota, ...], tuple[Quota, ...]]
-        ] = {}
+        self._known: dict[tuple[str, Model, Endpoint], _Known] = {}
         """What was found out of the snapshot `_of`."""
+
+    def check(self, principal: Principal, model: Model, endpoint: Endpoint) -> bool:
+        """Whether `principal` may use `model`. Raises ``permission_denied`` for the endpoint."""
+        grant = principal.grant
+        if grant is None or self._know(grant, model, endpoint).allowed:
+            return True
+        return check(principal, model, endpoint)
 
     async def enter(
         self,
@@ -64,18 +81,18 @@ class Turnstile:
             if bill is not None:
                 raise HeadraceError(Code.PERMISSION_DENIED, "This model needs a key of this site.")
             return None
-        group, counted, money = self._counted(grant, model, endpoint)
-        ticket = await self._limiter.enter(id, counted)
+        known = self._know(grant, model, endpoint)
+        ticket = await self._limiter.enter(id, known.counted)
         spending = None
         if bill is not None:
-            spending = Spending(bill.file, money, bill.most)
+            spending = Spending(bill.file, known.money, bill.most)
             try:
                 await self._reserve(spending)
             except HeadraceError:
                 self._limiter.leave(ticket, 0)
                 raise
         told = ratelimit.headers(ticket.standings, time.time()) if ticket.standings else []
-        return Admission(grant, group, model.name, ticket, told, spending)
+        return Admission(grant, known.group, model.name, ticket, told, spending)
 
     async def anew(self, request: LiveRequest) -> None:
         """It is to be sent once more: that costs once more. Raises HeadraceError."""
@@ -87,22 +104,23 @@ class Turnstile:
             raise HeadraceError(Code.INSUFFICIENT_QUOTA, "This model has no budget.")
         await self._purse.reserve(spending)
 
-    def _counted(
-        self, grant: Grant, model: Model, endpoint: Endpoint
-    ) -> tuple[str, tuple[Quota, ...], tuple[Quota, ...]]:
-        """The group to which a request is accounted, what counts against it, and its budgets."""
+    def _know(self, grant: Grant, model: Model, endpoint: Endpoint) -> _Known:
+        """What goes for each such request."""
         snapshot = self._keys.snapshot
         if self._of is not snapshot:
             self._of, self._known = snapshot, {}
         asked = (grant.who.key, model, endpoint)
         known = self._known.get(asked)
-        if known is None:
+        # Who was admitted by a snapshot before this one is here with a grant that is over.
+        if known is None or known.grant is not grant:
             group = access.accounted(grant.rights, model, endpoint)
             found = quotas.quotas(snapshot.book, grant.who, group, model)
-            known = (
+            known = _Known(
+                grant,
+                access.may(grant.rights, model, endpoint),
                 group,
-                tuple(quota for quota in found if quota.metric is not Metric.COST),
-                tuple(quota for quota in found if quota.metric is Metric.COST),
+                quotas.counted(each for each in found if each.metric is not Metric.COST),
+                tuple(each for each in found if each.metric is Metric.COST),
             )
             if len(self._known) < MAX_KNOWN:
                 self._known[asked] = known

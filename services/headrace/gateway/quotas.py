@@ -34,6 +34,22 @@ class Quota(msgspec.Struct, frozen=True):
     value: int
 
 
+class Counted(msgspec.Struct, frozen=True):
+    """All that counts against a request, and what of it is counted at which moment."""
+
+    quotas: tuple[Quota, ...] = ()
+    tokens: tuple[Quota, ...] = ()
+    concurrency: tuple[Quota, ...] = ()
+    queued: tuple[Quota, ...] = ()
+
+
+def counted(quotas: Iterable[Quota]) -> Counted:
+    """What counts against a request, sorted once for all requests of its kind."""
+    every = tuple(quotas)
+    sorts = (Metric.TOKENS, Metric.CONCURRENCY, Metric.QUEUED)
+    return Counted(every, *(tuple(q for q in every if q.metric is metric) for metric in sorts))
+
+
 class Book(msgspec.Struct, frozen=True):
     """All limits, by what they are set on."""
 
