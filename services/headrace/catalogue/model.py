@@ -12,8 +12,6 @@ from headrace.runtime.external import model as external
 from headrace.runtime.modelfile import CommonModel, DrainSeconds, Endpoints
 from headrace.slurm.spec import JobSpec
 
-MAX_FILE_BYTES = 64 * 1024
-
 
 class ModelFile(CommonModel, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A model: what clients see of it, what serves it, how many jobs it gets, and of which kind."""
