@@ -144,10 +144,12 @@ def bearer(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"}
 
 
-async def ask(
-    http: aiohttp.ClientSession, edge: Edge, key: str, **body: Any
-) -> tuple[int, dict[str, Any], Mapping[str, str]]:
-    """One chat: status, JSON and headers."""
+Answered = tuple[int, dict[str, Any], Mapping[str, str]]
+"""Status, JSON and headers."""
+
+
+async def ask(http: aiohttp.ClientSession, edge: Edge, key: str, **body: Any) -> Answered:
+    """One chat."""
     url = f"{edge.url}/v1/chat/completions"
     async with http.post(url, headers=bearer(key), json=CHAT | body) as answer:
         return answer.status, await answer.json(), answer.headers

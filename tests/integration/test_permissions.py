@@ -51,6 +51,8 @@ SOLD_NEXT = f"CONSUMER.MSG.NEXT.REQUESTS.{SOLD_CONSUMER}"
 SOLD_ACK = f"$JS.ACK.REQUESTS.{SOLD_CONSUMER}.1.1.1.1.1"
 SOLD_STATE = f"hr.state.web.{SOLD}.{WORKER}"
 """Of a model that only a worker on the web machine should take."""
+EXTERNAL_INBOX = f"_INBOX.external.{WORKER}.x"
+"""Where the requests that it takes come to it."""
 CREATE = f"CONSUMER.CREATE.REQUESTS.{CONSUMER}.{REQ}"
 ACK = f"$JS.ACK.REQUESTS.{CONSUMER}.1.1.1.1.1"
 
@@ -97,14 +99,14 @@ PUBLISH = [
     SOLD_ACK, SOLD_STATE, "$JS.ACK.OTHER.c.1.1.1.1.1",
     *(HERE + verb for verb in (NEXT, SOLD_NEXT, INFO, *MAKERS, *DESTROYERS)),
     *(HUB + verb for verb in (NEXT, SOLD_NEXT, INFO, *MAKERS, *DESTROYERS)),
-    f"_INBOX.edge.{EDGE}.x", f"_INBOX.worker.{WORKER}.x", "_INBOX.scaler.x",
+    f"_INBOX.edge.{EDGE}.x", f"_INBOX.worker.{WORKER}.x", EXTERNAL_INBOX, "_INBOX.scaler.x",
     *SYSTEM, *STRANGE,
 ]  # fmt: skip
 SUBSCRIBE = [
     ">", "*", "hr.>", "hr.*.>", "$JS.>", "$SYS.>", "_INBOX.>", "_INBOX.*.*.*",
     "hr.req.>", REQ, "hr.edge.>", "hr.res.>", f"hr.res.{EDGE}.*", "hr.ctl.>", CTL, "hr.state.>",
     "hr.plan.>", "hr.demand.>", f"_INBOX.edge.{EDGE}.*", f"_INBOX.worker.{WORKER}.*",
-    "_INBOX.scaler.*",
+    f"_INBOX.external.{WORKER}.*", "_INBOX.scaler.*",
     "$JS.ACK.>", "$JS.API.>", "$JS.hub.API.>", "$JS.EVENT.>", *STRANGE,
 ]  # fmt: skip
 
@@ -125,7 +127,10 @@ WORKER_MAY = {
     "publish": [HUB + NEXT, HUB + SOLD_NEXT, ACK, SOLD_ACK, RES, STATE, SOLD_STATE],
     "subscribe": ["hr.ctl.>", CTL, f"_INBOX.worker.{WORKER}.*"],
 }
-HUB_WORKER_MAY = WORKER_MAY | {"publish": [*on_the_hub(SOLD_NEXT), SOLD_ACK, RES, SOLD_STATE]}
+HUB_WORKER_MAY = {
+    "publish": [*on_the_hub(SOLD_NEXT), SOLD_ACK, RES, SOLD_STATE],
+    "subscribe": ["hr.ctl.>", CTL, f"_INBOX.external.{WORKER}.*"],
+}
 SCALER_MAY = {
     "publish": [HUB + INFO, PLAN, OTHER_PLAN],
     "subscribe": ["hr.state.>", "hr.demand.>", "hr.plan.>", "_INBOX.scaler.*"],
@@ -139,7 +144,7 @@ LINK_MAY = {
 PRINCIPALS = {
     "edge": ("web/keys/edge.nk", "hub", f"_INBOX.edge.{EDGE}", EDGE_MAY),
     "worker on the web machine": (
-        "web/keys/hub-worker.nk", "hub", f"_INBOX.worker.{WORKER}", HUB_WORKER_MAY,
+        "web/keys/hub-worker.nk", "hub", f"_INBOX.external.{WORKER}", HUB_WORKER_MAY,
     ),
     "worker": (
         f"clusters/{CLUSTER}/keys/worker.nk", "leaf", f"_INBOX.worker.{WORKER}", WORKER_MAY,
@@ -283,11 +288,11 @@ async def test_a_stolen_cluster_reaches_no_requests_and_of_other_clusters_only_p
         got = {subject for subject, through in came.items() if through}
         # CTL and DEMAND come through, for what is denied here is denied both ways; a control
         # message only counts with a request's id, which is 128 random bits.
-        assert not got & {REQ, PEER, f"_INBOX.edge.{EDGE}.x"}
+        assert not got & {REQ, PEER, f"_INBOX.edge.{EDGE}.x", EXTERNAL_INBOX}
         assert {RES, STATE, PLAN, OTHER_PLAN} <= got
         leaked = await comes_through(inside, thief, flows, sentinel="hr.ctl.sentinel")
         heard = {subject for subject, through in leaked.items() if through}
-        assert not heard & {REQ, PEER, RES, STATE, f"_INBOX.edge.{EDGE}.x"}
+        assert not heard & {REQ, PEER, RES, STATE, f"_INBOX.edge.{EDGE}.x", EXTERNAL_INBOX}
         # Plans tell which models other clusters have and how many workers, nothing of requests.
         assert {CTL, DEMAND, PLAN, OTHER_PLAN} <= heard
 

@@ -233,6 +233,7 @@ def test_only_admitted_names_reach_a_subject(text: str) -> None:
         lambda: subjects.plan(Slug("c"), Slug(text)),
         lambda: subjects.demand(Slug(text)),
         lambda: subjects.worker_inbox(ProcessId(text)),
+        lambda: subjects.external_inbox(ProcessId(text)),
         lambda: subjects.edge_inbox(ProcessId(text)),
     ]
     for build in builders:

@@ -120,6 +120,11 @@ def worker_inbox(worker: ProcessId) -> str:
     return f"_INBOX.worker.{names.process_id(worker)}"
 
 
+def external_inbox(worker: ProcessId) -> str:
+    """The inbox prefix of one worker of external models: no cluster reads or writes below it."""
+    return f"_INBOX.external.{names.process_id(worker)}"
+
+
 def scaler_inbox(scaler: ProcessId) -> str:
     """The inbox prefix of one scaler process."""
     return f"_INBOX.scaler.{names.process_id(scaler)}"

@@ -1,8 +1,6 @@
 """A folder of model files, ``models.d/``, as a catalogue: what is good, and what is wrong."""
 
 import hashlib
-import os
-import stat
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,8 +9,9 @@ from typing import Final
 import msgspec
 
 from headrace.catalogue import model
-from headrace.catalogue.model import MAX_FILE_BYTES, ModelFile
+from headrace.catalogue.model import ModelFile
 from headrace.protocol.names import Slug
+from headrace.runtime import modelfolder
 from headrace.runtime.problems import Problem, Refused
 
 MAX_FILES: Final = 1000
@@ -55,28 +54,10 @@ def load(folder: Path, before: Catalogue | None = None) -> Catalogue:
     good again or gone: a slip of the editor must not end what serves.
     """
     try:
-        found = sorted(path.name for path in folder.iterdir() if wanted(path.name))
+        contents, problems = modelfolder.read(folder, MAX_FILES)
     except OSError as error:
         raise CatalogueError(f"{folder}: cannot be read: {error.strerror}") from error
-    texts: dict[str, bytes] = {}
-    problems = [
-        Problem(name, 0, f"more than {MAX_FILES} model files") for name in found[MAX_FILES:]
-    ]
-    for name in found[:MAX_FILES]:
-        try:
-            texts[name] = _bytes_of(folder / name)
-        except FileNotFoundError:
-            continue  # gone since the folder was listed
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            problems.append(Problem(name, 0, f"cannot be read: {reason}"))
-    return catalogue_of(texts, before, problems)
-
-
-def wanted(name: str) -> bool:
-    """Whether a file of this name is a model: not what is hidden, nor an editor's backup."""
-    # Editors leave `x.toml~`, `#x.toml#`, `.#x.toml`, `.x.toml.swp`; ours end in `.toml` alone.
-    return name.endswith(".toml") and not name.startswith((".", "#")) and name.isprintable()
+    return catalogue_of(contents, before, problems)
 
 
 def catalogue_of(
@@ -122,11 +103,7 @@ def _entry(name: str, data: bytes, old: Entry | None) -> Entry:
     digest = hashlib.sha256(data).hexdigest()
     if old is not None and old.digest == digest:
         return old
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise Refused(1 + data[: error.start].count(b"\n"), "not UTF-8") from None
-    return Entry(name, digest, model.read(text))
+    return Entry(name, digest, model.read(modelfolder.text_of(data)))
 
 
 def _clashes(entries: Iterable[Entry]) -> list[Problem]:
@@ -146,19 +123,3 @@ def _clashes(entries: Iterable[Entry]) -> list[Problem]:
 def _words(entry: Entry) -> frozenset[str]:
     """What clients may call it: no other model may be called so."""
     return frozenset((entry.model.name, entry.model.queue))
-
-
-def _bytes_of(path: Path) -> bytes:
-    """The content of a plain file. Raises OSError, or ValueError for what is none or too large."""
-    # Not blocking: a pipe of that name must not stop the scaler.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("not a plain file")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    finally:
-        os.close(descriptor)
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"larger than {MAX_FILE_BYTES} bytes")
-    return data

@@ -6,10 +6,10 @@ import msgspec
 from msgspec import Raw
 
 from headrace.protocol.endpoints import Endpoint
-from headrace.protocol.errors import Code, HeadraceError
+from headrace.protocol.errors import HeadraceError
+from headrace.runtime.jsonobject import parse
 from headrace.worker import seams
 
-_object: Final = msgspec.json.Decoder(dict[str, Raw])
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -25,17 +25,6 @@ class Body(NamedTuple):
     """Whether we ask for token ids, and the client has not."""
     timings: bool = False
     """The same for the engine's timings, token by token."""
-
-
-def parse(body: bytes) -> dict[str, Raw]:
-    """The members of the client's object; a key that came twice counts once.
-
-    Raises HeadraceError ``invalid_json`` for what is not a JSON object.
-    """
-    try:
-        return _object.decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise HeadraceError(Code.INVALID_JSON, "The body is not a JSON object.") from error
 
 
 def rewrite(
@@ -82,6 +71,6 @@ def stream_options(raw: Raw | None) -> dict[str, Raw] | None:
     if raw is None or bytes(raw) == b"null":
         return {}
     try:
-        return _object.decode(raw)
-    except (msgspec.DecodeError, ValueError):
+        return parse(raw)
+    except HeadraceError:
         return None

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from headrace.protocol import subjects
+from headrace.protocol.names import ProcessId
 from headrace.runtime import lifecycle, logging
 from headrace.runtime.config import ConfigError
 from headrace.worker import options
@@ -81,19 +83,27 @@ def main() -> int:
     try:
         if arguments.external:
             sold = external.load(arguments.config, arguments.external)
-            return _run(sold.worker, lambda log: Provider(sold.file, sold.key, sold.ca_file, log))
+            return _run(
+                sold.worker,
+                lambda log: Provider(sold.file, sold.key, sold.ca_file, log),
+                subjects.external_inbox,
+            )
         chosen = options.load(arguments.config)
     except ConfigError as error:
         sys.stderr.write(f"headrace: {error}\n")
         return lifecycle.EXIT_CONFIG
-    return _run(chosen, lambda _: LocalEngine(chosen))
+    return _run(chosen, lambda _: LocalEngine(chosen), subjects.worker_inbox)
 
 
-def _run(chosen: CommonOptions, engine: Callable[[logging.Logger], Backend]) -> int:
+def _run(
+    chosen: CommonOptions,
+    engine: Callable[[logging.Logger], Backend],
+    inbox: Callable[[ProcessId], str],
+) -> int:
     log = logging.setup("worker", chosen.log_level)
 
     async def serve(life: lifecycle.Lifecycle) -> int:
-        return await Worker(chosen, engine(log), log).run(life)
+        return await Worker(chosen, engine(log), log, inbox).run(life)
 
     return lifecycle.run(serve, log, drain_seconds=chosen.drain_seconds)
 

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from headrace.protocol import names, subjects
 from headrace.protocol.errors import Code
+from headrace.protocol.names import ProcessId
 from headrace.protocol.state import WorkerPhase
 from headrace.runtime import metrics as metrics_server
 from headrace.runtime.bus import Bus, BusError
@@ -50,7 +51,13 @@ class _Ready(NamedTuple):
 class Worker:
     """One worker process and its engine."""
 
-    def __init__(self, options: CommonOptions, engine: Backend, log: Logger) -> None:
+    def __init__(
+        self,
+        options: CommonOptions,
+        engine: Backend,
+        log: Logger,
+        inbox: Callable[[ProcessId], str],
+    ) -> None:
         self._options = options
         worker = names.new_process_id()
         self._log = log.bind(worker=worker, model=options.model)
@@ -58,7 +65,7 @@ class Worker:
         registry = CollectorRegistry()
         metrics = Metrics(registry, cluster=options.cluster, model=options.model)
         limits = options.limits
-        self._bus = Bus(self._log, name=f"worker-{worker}", inbox=subjects.worker_inbox(worker))
+        self._bus = Bus(self._log, name=f"worker-{worker}", inbox=inbox(worker))
         self._shared = Shared(
             worker=worker,
             options=options,

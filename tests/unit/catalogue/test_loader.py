@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from headrace.catalogue import loader
 from headrace.catalogue.loader import Catalogue, catalogue_of, changes, load
-from headrace.catalogue.model import MAX_FILE_BYTES
+from headrace.runtime.modelfolder import MAX_FILE_BYTES
 from tests.unit.catalogue.texts import other
 
 EMPTY = Catalogue({})
@@ -28,7 +28,8 @@ def test_a_bad_file_is_refused_and_the_rest_goes_on(tmp_path: Path) -> None:
 
 
 def test_what_is_no_model_file_is_not_looked_at(tmp_path: Path) -> None:
-    for name in (".x.toml", "x.toml~", "#x.toml#", ".#x.toml", "x.toml.swp", "x.tml", "README"):
+    names = [".x.toml", "x.toml~", "#x.toml#", ".#x.toml", "x.toml.swp", "x.tml", "README"]
+    for name in (*names, "x\n.toml"):
         (tmp_path / name).write_text("nonsense")
     assert load(tmp_path) == EMPTY
 

@@ -89,6 +89,18 @@ def test_two_currencies_and_two_of_a_name_are_refused(tmp_path: Path) -> None:
     ]
 
 
+def test_what_cannot_be_read_is_a_problem_and_what_has_gone_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text(EXAMPLE)
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "gone.toml").symlink_to("nowhere")
+    (tmp_path / "unprintable\n.toml").write_text("nonsense")
+    found = folder.load(tmp_path)
+    assert list(found.files) == ["a.toml"]
+    assert [str(each) for each in found.problems] == [
+        "folder.toml: cannot be read: not a plain file"
+    ]
+
+
 def test_a_key_comes_from_a_file_that_nobody_else_may_read(tmp_path: Path) -> None:
     file = tmp_path / "k"
     file.write_text("sk-1\n")

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from headrace.runtime.jsonobject import parse
 from headrace.worker import bodies
-from headrace.worker.body import parse
 
 USER = {"role": "user", "content": "hi"}
 BEGUN = {"role": "assistant", "content": "One"}

@@ -27,6 +27,16 @@ def lanes(pulls: list[Pull]) -> dict[str, int]:
     return {pull.lane: pull.batch for pull in pulls}
 
 
+def with_backlog(lane: str, *, slots: int) -> Puller:
+    """A puller that has just heard of 1000 requests in `lane`, and that the others are empty."""
+    puller = Puller(slots, WEIGHTS)
+    for pull in puller.plan(0, 0.0):
+        if pull.lane != lane:
+            puller.settled(pull.number, pull.lane, "408", 0.0)
+    puller.delivered(lane, 1000, 0.0)
+    return puller
+
+
 def test_an_idle_worker_has_one_standing_pull_in_each_lane() -> None:
     puller = Puller(8, WEIGHTS)
     pulls = puller.plan(0, 0.0)
@@ -82,11 +92,7 @@ def test_freed_slots_one_at_a_time_go_by_weight_too() -> None:
 
 
 def test_a_backlog_does_not_hide_a_lane_that_was_empty() -> None:
-    puller = Puller(4, WEIGHTS)
-    for pull in puller.plan(0, 0.0):
-        if pull.lane != "high":
-            puller.settled(pull.number, pull.lane, "408", 0.0)
-    puller.delivered("high", 1000, 0.0)
+    puller = with_backlog("high", slots=4)
     assert lanes(puller.plan(3, 0.1)) == {"high": 1}
     puller.delivered("high", 999, 0.1)
     later = puller.plan(3, 0.1 + STALE_SECONDS)
@@ -95,11 +101,7 @@ def test_a_backlog_does_not_hide_a_lane_that_was_empty() -> None:
 
 
 def test_a_lane_above_a_backlog_is_looked_into_before_the_slot_is_given_away() -> None:
-    puller = Puller(4, WEIGHTS)
-    for pull in puller.plan(0, 0.0):
-        if pull.lane != "normal":
-            puller.settled(pull.number, pull.lane, "408", 0.0)
-    puller.delivered("normal", 1000, 0.0)
+    puller = with_backlog("normal", slots=4)
     (look,) = puller.plan(3, LOOK_SECONDS)
     assert (look.lane, look.batch, look.expires) == ("high", 1, 0.0)
     assert puller.plan(3, LOOK_SECONDS) == [], "the slot waits for the answer"
@@ -108,11 +110,7 @@ def test_a_lane_above_a_backlog_is_looked_into_before_the_slot_is_given_away() -
 
 
 def test_what_a_look_brings_takes_the_slot() -> None:
-    puller = Puller(4, WEIGHTS)
-    for pull in puller.plan(0, 0.0):
-        if pull.lane != "low":
-            puller.settled(pull.number, pull.lane, "408", 0.0)
-    puller.delivered("low", 1000, 0.0)
+    puller = with_backlog("low", slots=4)
     looks = puller.plan(3, LOOK_SECONDS)
     assert lanes(looks) == {"high": 1, "normal": 1}
     puller.delivered("high", 0, LOOK_SECONDS)
@@ -146,11 +144,7 @@ def test_looks_do_not_keep_a_lane_below_waiting_for_ever() -> None:
 
 
 def test_a_lane_that_says_nothing_does_not_keep_the_slot() -> None:
-    puller = Puller(1, WEIGHTS)
-    for pull in puller.plan(0, 0.0):
-        if pull.lane != "low":
-            puller.settled(pull.number, pull.lane, "408", 0.0)
-    puller.delivered("low", 1000, 0.0)
+    puller = with_backlog("low", slots=1)
     assert lanes(puller.plan(0, LOOK_SECONDS)) == {"high": 1, "normal": 1}
     later = LOOK_SECONDS + BATCH_SECONDS
     assert lanes(puller.plan(0, later)) == {"low": 1}

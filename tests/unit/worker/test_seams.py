@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from headrace.protocol.endpoints import Endpoint
-from headrace.worker.body import parse, rewrite
+from headrace.runtime.jsonobject import parse
+from headrace.worker.body import rewrite
 from headrace.worker.seams import may_tell_ids, obstacle
 
 

@@ -12,8 +12,8 @@ from msgspec import Raw
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.external.model import ExternalModel
+from headrace.runtime.jsonobject import parse
 
-_object: Final = msgspec.json.Decoder(dict[str, Raw])
 _encoder: Final = msgspec.json.Encoder()
 
 LIMITS: Final = ("max_completion_tokens", "max_tokens")
@@ -36,10 +36,7 @@ def bound(model: ExternalModel, endpoint: Endpoint, body: bytes) -> Bound:
     prompt = len(body) + len(model.request.system_prompt.encode()) + model.request.overhead_tokens
     if endpoint is not Endpoint.CHAT:
         return Bound(body, model.price.cost(prompt, 0))
-    try:
-        fields = _object.decode(body)
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        raise HeadraceError(Code.INVALID_JSON, "The body is not a JSON object.") from None
+    fields = parse(body)
     most = output_limit(fields, model.request.max_output_tokens)
     for name in LIMITS:
         fields.pop(name, None)

@@ -1,7 +1,5 @@
 """The external models of a folder, and what is wrong with their files."""
 
-import os
-import stat
 import tomllib
 from pathlib import Path
 from typing import Final
@@ -9,13 +7,13 @@ from typing import Final
 import msgspec
 
 from headrace.protocol.names import Slug
+from headrace.runtime import modelfolder
 from headrace.runtime.config import ConfigError
 from headrace.runtime.external import model
 from headrace.runtime.external.model import ExternalModel
 from headrace.runtime.problems import Problem, Refused
 
 MAX_FILES: Final = 200
-MAX_FILE_BYTES: Final = 64 * 1024
 
 
 class Folder(msgspec.Struct, frozen=True):
@@ -34,23 +32,22 @@ def load(folder: Path, *, others: bool = False) -> Folder:
     """
     models: dict[Slug, ExternalModel] = {}
     files: dict[str, Slug] = {}
-    problems: list[Problem] = []
     taken: dict[str, str] = {}
-    found = sorted(p for p in folder.iterdir() if p.suffix == ".toml" and p.name[0] not in ".#")
-    for path in found[:MAX_FILES]:
+    contents, problems = modelfolder.read(folder, MAX_FILES)
+    for name, content in contents.items():
         try:
-            text = _text(path)
+            text = modelfolder.text_of(content)
             if others and not _is_external(text):
                 continue
             one = model.read(text)
             _fits(one, models, taken)
         except Refused as error:
-            problems.append(Problem(path.name, error.line, error.reason))
+            problems.append(Problem(name, error.line, error.reason))
             continue
         models[one.queue] = one
-        files[path.name] = one.queue
-        taken |= dict.fromkeys((one.name, str(one.queue)), path.name)
-    problems += [Problem(path.name, 0, "too many model files") for path in found[MAX_FILES:]]
+        files[name] = one.queue
+        taken |= dict.fromkeys((one.name, str(one.queue)), name)
+    problems.sort(key=lambda problem: problem.file)
     return Folder(models, files, tuple(problems))
 
 
@@ -79,21 +76,3 @@ def _is_external(text: str) -> bool:
         return model.is_external(tomllib.loads(text))
     except (tomllib.TOMLDecodeError, RecursionError, ValueError):
         return False  # whoever reads the others says what is wrong
-
-
-def _text(path: Path) -> str:
-    # Not blocking: a pipe of that name must not stop whoever reads.
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise Refused(0, f"cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise Refused(0, "not a plain file")
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise Refused(0, f"larger than {MAX_FILE_BYTES} bytes")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise Refused(1 + data[: error.start].count(b"\n"), "not UTF-8") from None

@@ -6,14 +6,12 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
-from headrace.protocol import names
 from headrace.protocol.endpoints import Endpoint
-from headrace.protocol.names import Slug
-from headrace.protocol.plan import Facts
 from headrace.runtime import problems
-from headrace.runtime.engine import Lanes, Slots
+from headrace.runtime.engine import Slots
 from headrace.runtime.external.money import Amount, Price
 from headrace.runtime.external.provider import KINDS, Kind, ProviderOptions
+from headrace.runtime.modelfile import CommonModel, DrainSeconds, Endpoints
 
 OFFERED: Final = (Endpoint.CHAT, Endpoint.EMBEDDINGS)
 """Completions are no provider's any more, and a prompt of theirs could not be preceded by ours."""
@@ -67,19 +65,13 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     user_concurrency: Count = 4
 
 
-class ExternalModel(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class ExternalModel(CommonModel, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """What clients see of it, who serves it, what it may cost."""
 
-    name: str
-    slug: str = ""
-    description: Annotated[str, Meta(max_length=1000)] = ""
-    group: Annotated[str, Meta(max_length=64)] = ""
-    modality: Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9+-]{0,31}\Z")] = "text"
-    endpoints: Annotated[tuple[Endpoint, ...], Meta(min_length=1)] = (Endpoint.CHAT,)
+    endpoints: Endpoints = (Endpoint.CHAT,)
     slots: Slots = 16
     """Requests under way at the provider at once."""
-    lanes: Lanes = Lanes()
-    drain_seconds: Annotated[float, Meta(ge=0, le=3600)] = 60.0
+    drain_seconds: DrainSeconds = 60.0
     engine: ProviderOptions
     price: Price
     budget: Budget
@@ -87,32 +79,13 @@ class ExternalModel(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
-        try:
-            names.model_name(self.name)
-            names.slug_of(self.name) if not self.slug else names.slug(self.slug)
-        except ValueError as error:
-            raise ValueError(f"{'slug' if self.slug else 'name'}: {error}") from None
-        for field in ("description", "group"):
-            if not getattr(self, field).replace("\n", " ").isprintable():
-                raise ValueError(f"{field}: only printable characters")
+        super().__post_init__()
         offered = OFFERED if self.engine.kind is not Kind.ANTHROPIC else (Endpoint.CHAT,)
         for endpoint in self.endpoints:
             if endpoint not in offered:
                 raise ValueError(f"endpoints: {self.engine.kind} is not asked for {endpoint}")
-        if len(set(self.endpoints)) < len(self.endpoints):
-            raise ValueError("endpoints: one is there twice")
         if Endpoint.CHAT in self.endpoints and not self.price.completion:
             raise ValueError("price.completion: missing; a chat's answer has a price")
-
-    @property
-    def queue(self) -> Slug:
-        """The slug under which its requests are queued."""
-        return names.slug(self.slug) if self.slug else names.slug_of(self.name)
-
-    @property
-    def facts(self) -> Facts:
-        """What clients may know of it."""
-        return Facts(self.name, self.endpoints, self.modality, self.description, self.group)
 
     @property
     def limit_field(self) -> str:

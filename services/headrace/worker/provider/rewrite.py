@@ -11,7 +11,8 @@ from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.external.bound import output_limit
 from headrace.runtime.external.model import ExternalModel, SystemMessages
 from headrace.runtime.external.provider import Kind
-from headrace.worker.body import parse, stream_options
+from headrace.runtime.jsonobject import parse
+from headrace.worker.body import stream_options
 
 CHAT: Final = frozenset(
     ("temperature", "top_p", "stop", "seed", "frequency_penalty", "presence_penalty",
