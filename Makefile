@@ -121,7 +121,7 @@ requirements: $(STAMP) ## pin the requirements again (ARGS=--upgrade for newer o
 
 .PHONY: clean
 clean: ## remove what was built here, environments included
-	rm -rf $(VENV) .venv-vllm .venv-litellm .venv-locust var site dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .grimp_cache .import_linter_cache .cache
+	rm -rf $(VENV) .venv-vllm .venv-litellm .venv-locust .venv-guidellm var site dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis .grimp_cache .import_linter_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 export VLLM ARGS
