@@ -39,6 +39,10 @@ async def opened() -> AsyncIterator[Stage]:
         line = site.install(place, made, EngineTable(kind="command", command=("{socket}",)))
         near = msgspec.structs.replace(made, models=(), external=tuple(map(Offered, AT_HUB)))
         rights = nats_conf.hub(near, credentials.ensure(place.root, made))
+        # They are asked by workers of the usual kind, which have another inbox.
+        may, inbox = '["hr.ctl.>", "_INBOX.external.>"]', '["hr.ctl.>", "_INBOX.worker.>"]'
+        assert rights.count(may) == 1
+        rights = rights.replace(may, inbox)
         credentials.write_private(place.web / "hub.conf", rights)
         server = ssh_server.prepare(place.run, line, chosen["ssh"])
         async with AsyncExitStack() as stack:
