@@ -15,7 +15,7 @@ import msgspec
 from headrace.cli import daemon_conf
 from headrace.cli.credentials import write_private
 from headrace.cli.demo import engine_watch, parts, probes, processes
-from headrace.cli.demo.part import Part
+from headrace.cli.demo.part import Part, Probe
 from headrace.cli.demo.workspace import Workspace
 from headrace.cli.http import HttpError, get_json
 from headrace.cli.site import Model as Offered
@@ -37,6 +37,7 @@ class Stage:
         self._stack = stack
         self._running: dict[str, Running] = {}
         self._ports: dict[str, int] = {}
+        self.web = place.web
         self.url = f"http://127.0.0.1:{site.api_port}/v1"
         self.key = place.api_key()
         self.hub_url = f"nats://127.0.0.1:{site.hub_port}"
@@ -71,16 +72,7 @@ class Stage:
 
     async def served(self, *models: str) -> None:
         """Wait until the edge knows a ready worker of each of these models."""
-
-        async def ready() -> bool:
-            try:
-                page: Any = get_json(f"{self.url}/models", self.key)
-            except HttpError:
-                return False
-            workers = {each["id"]: each["headrace"]["workers"] for each in page["data"]}
-            return all(workers.get(model) for model in models)
-
-        await wait(ready, f"workers of {', '.join(models)}")
+        await wait(knows(self.url, self.key, models), f"workers of {', '.join(models)}")
 
     async def linked(self) -> None:
         """Wait until the hub has its link to the leaf."""
@@ -160,6 +152,20 @@ class Stage:
         self._running[part.name] = running
         self._stack.push_async_callback(running.end)
         await running.ready(part.probe)
+
+
+def knows(url: str, key: str, models: Sequence[str]) -> Probe:
+    """Whether the edge at `url` knows a ready worker of each of these models."""
+
+    async def probe() -> bool:
+        try:
+            page: Any = get_json(f"{url}/models", key)
+        except HttpError:
+            return False
+        workers = {each["id"]: each["headrace"]["workers"] for each in page["data"]}
+        return all(workers.get(model) for model in models)
+
+    return probe
 
 
 def _is_gate(pid: int) -> bool:
