@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from headrace.gateway import windows
-from headrace.gateway.quotas import Quota
-from headrace.gateway.records import MOMENTARY, Metric, Window
+from headrace.gateway.quotas import Counted, Quota
+from headrace.gateway.records import Window
 
 MAX_COUNTERS: Final = 200_000
 """More than that are not remembered; a request that needs one more is not limited by it."""
@@ -48,6 +48,22 @@ class Count(msgspec.Struct):
         return self.base + self.pending - self.lease
 
 
+Pair = tuple[Quota, Count]
+
+
+class Tab:
+    """What counts against the requests of one kind, with its counters in the windows of now."""
+
+    __slots__ = ("begins", "counted", "ends", "requests", "tokens")
+
+    def __init__(self, counted: Counted) -> None:
+        self.counted = counted
+        self.begins = self.ends = 0.0
+        """Between these, in Unix seconds, the counters are those to go by."""
+        self.requests: list[Pair] = []
+        self.tokens: list[Pair] = []
+
+
 class Standing(msgspec.Struct, frozen=True, gc=False):
     """How a quota stands before the request: what is left of it, and when it begins anew."""
 
@@ -56,8 +72,6 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     """What may still be used; nothing, or less, where it is used up."""
     ends: float
     """In Unix seconds; infinity for what has no window."""
-    count: Count | None = None
-    """Where it is counted in this process; None of what is there at this moment."""
 
 
 class Counters:
@@ -70,60 +84,72 @@ class Counters:
         self._here: dict[str, int] = {}
         self._elsewhere: Mapping[str, int] = {}
         self._current: dict[Window, tuple[int, float]] = {}
-        self._running: dict[str, Count] = {}
-        """Of each counter the one in its present window."""
+
+    def turn(self, tab: Tab, now: float) -> None:
+        """See to it that `tab` has the counters of the windows that hold `now`."""
+        if tab.begins <= now < tab.ends:
+            return
+        tab.requests = [(quota, self._count(quota, now)) for quota in tab.counted.requests]
+        tab.tokens = [(quota, self._count(quota, now)) for quota in tab.counted.tokens]
+        counts = [count for _, count in tab.requests + tab.tokens]
+        tab.begins = max((count.begins for count in counts), default=0)
+        tab.ends = min((count.ends for count in counts), default=_NEVER)
+
+    def full(self, quotas: Iterable[Quota]) -> bool:
+        """Whether of what is there at this moment there is as much as may be."""
+        here, elsewhere = self._here, self._elsewhere
+        for quota in quotas:
+            counter = quota.counter
+            if here.get(counter, 0) + elsewhere.get(counter, 0) >= quota.value:
+                return True
+        return False
 
     def standings(self, quotas: Iterable[Quota], now: float) -> list[Standing]:
         """How each quota stands."""
         found = []
-        here, elsewhere, running = self._here, self._elsewhere, self._running
+        here, elsewhere = self._here, self._elsewhere
         for quota in quotas:
             if quota.window is Window.NOW:
                 used = here.get(quota.counter, 0) + elsewhere.get(quota.counter, 0)
                 found.append(Standing(quota, quota.value - used, _NEVER))
             else:
-                count = running.get(quota.counter)
-                if count is None or not count.begins <= now < count.ends:
-                    count = self._count(quota, now)
-                count.idle = False
-                found.append(Standing(quota, quota.value - count.used, count.ends, count))
+                count = self._count(quota, now)
+                found.append(Standing(quota, quota.value - count.used, count.ends))
         return found
 
-    def short(self, standings: Iterable[Standing]) -> list[Quota]:
+    def short(self, tab: Tab) -> list[Quota]:
         """Those for which a lease is needed before a request is counted."""
         if not self.others:
             return []
-        return [
-            each.quota
-            for each in standings
-            if each.count is not None
-            and each.quota.metric is Metric.REQUESTS
-            and each.count.lease <= 0
-        ]
+        return [quota for quota, count in tab.requests if count.lease <= 0]
 
-    def enter(self, standings: Iterable[Standing]) -> None:
+    def enter(self, tab: Tab) -> None:
         """Count a request: in the leases that there are, or else here."""
-        for each in standings:
-            count = each.count
-            if count is None:
-                counter = each.quota.counter
-                self._here[counter] = self._here.get(counter, 0) + 1
-            elif each.quota.metric is Metric.REQUESTS:
-                if count.lease > 0:
-                    count.lease -= 1
-                else:
-                    count.pending += 1
-
-    def add(self, quota: Quota, amount: int, now: float) -> None:
-        """Count `amount` in a window, or at this moment; what is negative is given back."""
-        if quota.metric in MOMENTARY:
-            value = self._here.get(quota.counter, 0) + amount
-            if value > 0:
-                self._here[quota.counter] = value
+        for _, count in tab.requests:
+            if count.lease > 0:
+                count.lease -= 1
             else:
-                self._here.pop(quota.counter, None)
-        else:
-            self._count(quota, now).pending += amount
+                count.pending += 1
+        here, counted = self._here, tab.counted
+        for quota in counted.concurrency + counted.queued:
+            here[quota.counter] = here.get(quota.counter, 0) + 1
+
+    def leave(self, quotas: Iterable[Quota]) -> None:
+        """One less is there at this moment."""
+        here = self._here
+        for quota in quotas:
+            value = here.get(quota.counter, 0) - 1
+            if value > 0:
+                here[quota.counter] = value
+            else:
+                here.pop(quota.counter, None)
+
+    def charge(self, tab: Tab, tokens: int, now: float) -> None:
+        """Count tokens in the windows that hold `now`."""
+        self.turn(tab, now)
+        for _, count in tab.tokens:
+            count.pending += tokens
+            count.idle = False
 
     # --- the store ------------------------------------------------------------------------------
 
@@ -176,9 +202,7 @@ class Counters:
             name for name, count in self._counts.items() if count.ends <= now and not count.pending
         ]
         for name in over:
-            count = self._counts.pop(name)
-            if self._running.get(name[0]) is count:
-                del self._running[name[0]]
+            del self._counts[name]
 
     @property
     def here(self) -> dict[str, int]:
@@ -199,12 +223,21 @@ class Counters:
         count = self._counts.get((quota.counter, begin))
         if count is None:
             count = Count(begin, ends)
-            if len(self._counts) >= MAX_COUNTERS:
-                return count
-            self._counts[quota.counter, begin] = count
-        self._running[quota.counter] = count
+            if len(self._counts) < MAX_COUNTERS:
+                self._counts[quota.counter, begin] = count
         count.idle = False
         return count
+
+
+def least(pairs: Iterable[Pair]) -> Standing | None:
+    """How the quota stands of which the least is left; of several the one that ends last."""
+    found: Standing | None = None
+    for quota, count in pairs:
+        count.idle = False
+        left = quota.value - count.base - count.pending + count.lease
+        if found is None or left < found.left or (left == found.left and count.ends > found.ends):
+            found = Standing(quota, left, count.ends)
+    return found
 
 
 def name_of(quota: Quota, now: float) -> Name:

@@ -8,16 +8,17 @@ from typing import Final, Protocol
 import msgspec
 
 from headrace.edge import ratelimit
-from headrace.edge.counters import Counters, Standing
-from headrace.gateway.quotas import Counted, Quota
+from headrace.edge.counters import Counters, Standing, Tab, least
+from headrace.gateway.quotas import Quota
 
 
 class Ticket(msgspec.Struct):
     """What a request that was let in counts against, until `Limiter.leave`."""
 
-    counted: Counted = Counted()
-    standings: Sequence[Standing] = ()
-    """Of all that counts, as it was before the request."""
+    tab: Tab | None = None
+    requests: Standing | None = None
+    """Of requests, and of tokens, the quota of which the least is left; as it was before it."""
+    tokens: Standing | None = None
     shared: str = ""
     """The id under which it is counted elsewhere, if it is."""
     queued: bool = True
@@ -62,9 +63,9 @@ class Limiter:
         self._exact = exact
         self._later: set[asyncio.Task[None]] = set()
 
-    async def enter(self, id: str, counted: Counted) -> Ticket:
+    async def enter(self, id: str, tab: Tab) -> Ticket:
         """Let a request in. Raises ``rate_limit_exceeded`` or ``insufficient_quota``."""
-        quotas = counted.quotas
+        quotas = tab.counted.quotas
         if not quotas:
             return Ticket()
         now = time.time()
@@ -73,46 +74,57 @@ class Limiter:
             if used is not None:
                 standings = ratelimit.standings(quotas, used, now)
                 ratelimit.check(standings, now)
-                return Ticket(counted, standings, id)
-        standings = self.counters.standings(quotas, now)
-        ratelimit.check(standings, now)
+                return Ticket(tab, *ratelimit.told(standings), id)
+        requests, tokens = self._look(tab, now)
         if self._exact is not None:
             for _ in range(TRIES):
-                short = self.counters.short(standings)
+                short = self.counters.short(tab)
                 if not short:
                     break
                 await self._exact.claim(short, now)
-                # Others may have come meanwhile.
-                standings = self.counters.standings(quotas, now)
-                ratelimit.check(standings, now)
-        self.counters.enter(standings)
-        return Ticket(counted, standings)
+                requests, tokens = self._look(tab, now)  # others may have come meanwhile
+        self.counters.enter(tab)
+        return Ticket(tab, requests, tokens)
+
+    def _look(self, tab: Tab, now: float) -> tuple[Standing | None, Standing | None]:
+        """What is told of requests and of tokens. Raises HeadraceError where a quota is used up."""
+        counters, counted = self.counters, tab.counted
+        counters.turn(tab, now)
+        requests, tokens = least(tab.requests), least(tab.tokens)
+        if (
+            (requests is not None and requests.left <= 0)
+            or (tokens is not None and tokens.left <= 0)
+            or counters.full(counted.concurrency)
+            or counters.full(counted.queued)
+        ):
+            ratelimit.check(counters.standings(counted.quotas, now), now)
+        return requests, tokens
 
     def dequeue(self, ticket: Ticket) -> None:
         """A worker has taken the request: it waits no more."""
         if ticket.queued:
             ticket.queued = False
-            self._release(ticket, ticket.counted.queued)
+            if ticket.tab is not None:
+                self._release(ticket, ticket.tab.counted.queued)
 
     def leave(self, ticket: Ticket, tokens: int) -> None:
         """The request is over, and took so many tokens."""
-        if ticket.left:
+        if ticket.left or ticket.tab is None:
             return
         ticket.left = True
         self.dequeue(ticket)
-        self._release(ticket, ticket.counted.concurrency)
+        self._release(ticket, ticket.tab.counted.concurrency)
         self.charge(ticket, tokens)
 
     def charge(self, ticket: Ticket, tokens: int) -> None:
         """Count tokens of a request that is over."""
-        charged = ticket.counted.tokens
-        if not charged or not tokens:
+        tab = ticket.tab
+        if tab is None or not tokens or not tab.counted.tokens:
             return
         now = time.time()
-        for quota in charged:
-            self.counters.add(quota, tokens, now)
+        self.counters.charge(tab, tokens, now)
         if self._shared is not None and ticket.shared:
-            self._spawn(self._shared.charge(charged, tokens, now))
+            self._spawn(self._shared.charge(tab.counted.tokens, tokens, now))
 
     async def settle(self) -> None:
         """Wait until all that was begun in the background is done."""
@@ -125,9 +137,7 @@ class Limiter:
         if ticket.shared and self._shared is not None:
             self._spawn(self._shared.leave(ticket.shared, quotas))
             return
-        now = time.time()
-        for quota in quotas:
-            self.counters.add(quota, -1, now)
+        self.counters.leave(quotas)
 
     def _spawn(self, work: object) -> None:
         task = asyncio.ensure_future(work)  # type: ignore[call-overload]

@@ -38,8 +38,7 @@ def check(standings: Sequence[Standing], now: float) -> None:
     worst = max(
         over, key=lambda standing: (standing.quota.window in _BUDGETS, _wait(standing, now))
     )
-    told = headers(standings, now, used=0)
-    raise refusal(worst, now, told)
+    raise refusal(worst, now, headers(*told(standings), now, used=0))
 
 
 def refusal(standing: Standing, now: float, told: Headers) -> HeadraceError:
@@ -70,37 +69,34 @@ def refusal(standing: Standing, now: float, told: Headers) -> HeadraceError:
     return error
 
 
-def headers(standings: Sequence[Standing], now: float, used: int = 1) -> Headers:
-    """``x-ratelimit-*`` for requests and tokens: of each the limit of which the least is left.
+def told(standings: Sequence[Standing]) -> tuple[Standing | None, Standing | None]:
+    """Those that a client is told of: of requests and of tokens the one with the least left."""
 
-    `used` is what the request itself takes of requests.
-    """
-    requests = tokens = None
-    for each in standings:
-        metric = each.quota.metric
-        if metric is Metric.REQUESTS:
-            if requests is None or _less(each, requests):
-                requests = each
-        elif metric is Metric.TOKENS and (tokens is None or _less(each, tokens)):
-            tokens = each
-    told: Headers = []
+    def least(metric: Metric) -> Standing | None:
+        found = [each for each in standings if each.quota.metric is metric]
+        return min(found, key=lambda each: (each.left, -each.ends), default=None)
+
+    return least(Metric.REQUESTS), least(Metric.TOKENS)
+
+
+def headers(
+    requests: Standing | None, tokens: Standing | None, now: float, used: int = 1
+) -> Headers:
+    """``x-ratelimit-*`` for requests and tokens; `used` is what the request itself takes."""
+    said: Headers = []
     if requests is not None:
-        told += [
+        said += (
             (b"x-ratelimit-limit-requests", b"%d" % requests.quota.value),
             (b"x-ratelimit-remaining-requests", b"%d" % max(0, requests.left - used)),
             (b"x-ratelimit-reset-requests", _span(math.ceil(requests.ends - now))),
-        ]
+        )
     if tokens is not None:
-        told += [
+        said += (
             (b"x-ratelimit-limit-tokens", b"%d" % tokens.quota.value),
             (b"x-ratelimit-remaining-tokens", b"%d" % max(0, tokens.left)),
             (b"x-ratelimit-reset-tokens", _span(math.ceil(tokens.ends - now))),
-        ]
-    return told
-
-
-def _less(one: Standing, other: Standing) -> bool:
-    return one.left < other.left or (one.left == other.left and one.ends > other.ends)
+        )
+    return said
 
 
 @lru_cache(64)

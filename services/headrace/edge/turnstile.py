@@ -7,6 +7,7 @@ import msgspec
 
 from headrace.edge import ratelimit
 from headrace.edge.accounts import Accounts
+from headrace.edge.counters import Tab
 from headrace.edge.entry import Admission
 from headrace.edge.keys import KeyRing, Principal
 from headrace.edge.limiter import Limiter
@@ -15,7 +16,7 @@ from headrace.edge.purse import Purse
 from headrace.edge.spending import Bill, Spending, cost
 from headrace.gateway import access, quotas
 from headrace.gateway.access import Model
-from headrace.gateway.quotas import Counted, Quota
+from headrace.gateway.quotas import Quota
 from headrace.gateway.records import Metric
 from headrace.gateway.snapshot import Grant
 from headrace.gateway.usage import Row
@@ -34,7 +35,7 @@ class _Known(NamedTuple):
     allowed: bool
     group: str
     """To which they are accounted."""
-    counted: Counted
+    tab: Tab
     money: tuple[Quota, ...]
     """The budgets of an external model."""
 
@@ -82,7 +83,7 @@ class Turnstile:
                 raise HeadraceError(Code.PERMISSION_DENIED, "This model needs a key of this site.")
             return None
         known = self._know(grant, model, endpoint)
-        ticket = await self._limiter.enter(id, known.counted)
+        ticket = await self._limiter.enter(id, known.tab)
         spending = None
         if bill is not None:
             spending = Spending(bill.file, known.money, bill.most)
@@ -91,7 +92,7 @@ class Turnstile:
             except HeadraceError:
                 self._limiter.leave(ticket, 0)
                 raise
-        told = ratelimit.headers(ticket.standings, time.time()) if ticket.standings else []
+        told = ratelimit.headers(ticket.requests, ticket.tokens, time.time())
         return Admission(grant, known.group, model.name, ticket, told, spending)
 
     async def anew(self, request: LiveRequest) -> None:
@@ -119,7 +120,7 @@ class Turnstile:
                 grant,
                 access.may(grant.rights, model, endpoint),
                 group,
-                quotas.counted(each for each in found if each.metric is not Metric.COST),
+                Tab(quotas.counted(each for each in found if each.metric is not Metric.COST)),
                 tuple(each for each in found if each.metric is Metric.COST),
             )
             if len(self._known) < MAX_KNOWN:

@@ -38,6 +38,7 @@ class Counted(msgspec.Struct, frozen=True):
     """All that counts against a request, and what of it is counted at which moment."""
 
     quotas: tuple[Quota, ...] = ()
+    requests: tuple[Quota, ...] = ()
     tokens: tuple[Quota, ...] = ()
     concurrency: tuple[Quota, ...] = ()
     queued: tuple[Quota, ...] = ()
@@ -46,7 +47,7 @@ class Counted(msgspec.Struct, frozen=True):
 def counted(quotas: Iterable[Quota]) -> Counted:
     """What counts against a request, sorted once for all requests of its kind."""
     every = tuple(quotas)
-    sorts = (Metric.TOKENS, Metric.CONCURRENCY, Metric.QUEUED)
+    sorts = (Metric.REQUESTS, Metric.TOKENS, Metric.CONCURRENCY, Metric.QUEUED)
     return Counted(every, *(tuple(q for q in every if q.metric is metric) for metric in sorts))
 
 
