@@ -41,6 +41,16 @@ async def torn(request: web.Request, body: Any) -> web.StreamResponse:
     return await stream(request, *[events[i : i + 1] for i in range(len(events))])
 
 
+async def lingers(request: web.Request, body: Any) -> web.StreamResponse:
+    """A good stream of a slow model, whose response ends a while after its last event."""
+    response = await stream(request)
+    for piece in (*[EVENT % b"x"] * 5, DONE):
+        await response.write(piece)
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+    return response
+
+
 async def endless(request: web.Request, body: Any) -> web.StreamResponse:
     """A stream that goes on until somebody stops it."""
     response = await stream(request)
@@ -83,7 +93,7 @@ async def fine(request: web.Request, body: Any) -> web.StreamResponse:
 Act = Callable[[web.Request, Any], Awaitable[web.StreamResponse]]
 ACTS: dict[str, Act] = {
     act.__name__: act
-    for act in (no_end, cut, torn, endless, large, refuse, echo, slow, fine)
+    for act in (no_end, cut, torn, lingers, endless, large, refuse, echo, slow, fine)
 }  # fmt: skip
 
 

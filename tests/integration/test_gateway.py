@@ -17,7 +17,7 @@ from headrace.gateway.records import EVERYONE, Kind, Limit, Metric, Window
 from headrace.protocol.control import Cancel
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import End, Fail, Timings, Usage
-from tests.edge_kit import DONE, MODEL, Edge, ScriptedWorker, eventually, sse, until, whole
+from tests.edge_kit import DONE, MODEL, SLUG, Edge, ScriptedWorker, eventually, sse, until, whole
 from tests.gate_kit import ADA, BOB, CHAT, EXTERNAL, Site, StartGate, ask, bearer
 
 pytestmark = pytest.mark.anyio
@@ -379,6 +379,54 @@ async def test_a_client_that_leaves_as_its_request_is_taken_is_accounted_too(
     await eventually(is_there)
     (row,) = rows(file_site)
     assert (row["prompt_tokens"], row["completion_tokens"], row["status"]) == (11, 2, 499)
+
+
+async def test_a_client_that_leaves_with_all_of_its_answer_has_not_cancelled(
+    file_site: Site, start_gate: StartGate, worker: ScriptedWorker, http: aiohttp.ClientSession
+) -> None:
+    """Many close as soon as they have read `[DONE]`; the worker's last word may come after that."""
+    key = file_site.key()
+    edge = start_gate(file_site)
+    url = f"{edge.url}/v1/chat/completions"
+    jobs = []
+    for end_comes in (True, False):
+        async with http.post(url, headers=bearer(key), json=CHAT | {"stream": True}) as answer:
+            job = await worker.take()
+            await job.send(job.accepted(), job.head(), *job.chunks(sse("a"), DONE))
+            await answer.content.readuntil(DONE)
+            answer.close()
+        jobs.append(job)
+        await asyncio.sleep(0.3)  # the edge has seen it leave
+        if end_comes:
+            await job.send(End(job.attempt, 4, Usage(11, 22), Timings(0.1, 0.2, 3.5)))
+            await job.ack()
+            await asyncio.sleep(0.3)
+            assert worker.controls.empty(), "nothing is to be cancelled"
+            assert worker.broadcasts.empty()
+    ids = [job.request.id for job in jobs]
+    control = await asyncio.wait_for(worker.controls.get(), 5)
+    assert control == Cancel(ids[1]), "an end that does not come is not awaited for ever"
+    fail = Fail(jobs[1].attempt, 4, Code.CANCELLED, "-", False, Usage(11, 7), Timings())
+    await jobs[1].send(fail)
+    await jobs[1].ack()
+
+    async def are_there() -> bool:
+        return len(rows(file_site)) == 2
+
+    await eventually(are_there)
+    ok, left = rows(file_site)
+    assert (ok["status"], ok["outcome"]) == (200, "ok")
+    assert (ok["prompt_tokens"], ok["completion_tokens"], ok["gpu_seconds"]) == (11, 22, 3.5)
+    assert (left["status"], left["outcome"], left["completion_tokens"]) == (499, "cancelled", 7)
+    told = [json.loads(line) for line in edge.log().splitlines() if '"finished"' in line]
+    assert [(each["request"], each["outcome"], each["status"]) for each in told] == [
+        (ids[0], "ok", 200), (ids[1], "cancelled", 499),
+    ]  # fmt: skip
+    assert (told[0]["prompt_tokens"], told[0]["completion_tokens"]) == (11, 22)
+    _, metrics = edge.get("/metrics")
+    for outcome in ("ok", "cancelled"):
+        label = f'headrace_edge_requests_total{{model="{SLUG}",outcome="{outcome}"}} 1.0'
+        assert label.encode() in metrics
 
 
 async def test_accounts_are_written_at_the_end_and_survive_a_store_that_is_away(

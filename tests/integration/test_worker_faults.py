@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from headrace.protocol import codec, subjects
 from headrace.protocol.control import Cancel, Credit
 from headrace.protocol.errors import Code
-from headrace.protocol.frames import Accepted, Chunk, End, Fail, Head
+from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame, Head
 from headrace.protocol.requests import ATTEMPTS
 from headrace.protocol.state import WorkerPhase
+from headrace.runtime.bus import Message
 from loadtests.words import expected_text
 from tests.processes import alive
 from tests.worker_kit import MODEL, ODD, SIM, Stand, WorkerProcess, descendants
@@ -115,6 +117,26 @@ async def test_torn_bytes_become_whole_events(stand: Stand) -> None:
     for frame in answer.frames:
         if isinstance(frame, Chunk):
             assert frame.data.endswith(b"\r\n\r\n")
+
+
+async def test_the_last_event_and_the_end_are_one_message(stand: Stand) -> None:
+    """Between two a client could leave with all of its answer, and nobody would know its usage."""
+    messages: list[list[Frame]] = []
+
+    def on_message(message: Message) -> None:
+        frames = codec.decode_frames(message.subject, message.data)
+        messages.append([frame for _, frame in frames])
+
+    await stand.edge.bus.subscribe(subjects.responses(stand.edge.id), on_message)
+    await stand.worker(engine=ODDLY)
+    for _ in range(3):
+        answer = await odd(stand, "lingers")
+        assert isinstance(await answer.ended(), End)
+        chunk, end = messages[-1]
+        assert isinstance(chunk, Chunk)
+        assert chunk.data == b"data: [DONE]\n\n"
+        assert isinstance(end, End)
+        assert end.timings.total < 0.8, "the rest of the response is not awaited"
 
 
 async def test_the_engines_own_error_is_passed_on(stand: Stand) -> None:

@@ -19,6 +19,8 @@ MAX_LOSSES: Final = 3
 MAX_PAST: Final = 64
 """So many attempts that are over are remembered by worker: it is more than a request has."""
 
+_DONE: Final = b"[DONE]"
+
 SLOW_READER: Final = "The client reads more slowly than the model writes."
 
 
@@ -79,6 +81,8 @@ class Answer:
         self._max_buffered = max_buffered
         self._chunks: list[bytes] = []
         self._buffered = 0
+        self._taken = b""
+        """What was taken last."""
         self._base = 0
         """Where the attempt went on."""
         self._past: dict[int, str] = {}
@@ -107,7 +111,16 @@ class Answer:
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
         self._buffered = 0
+        self._taken = data
         return data
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of a stream was taken, up to the event that ends it.
+
+        Every other event of an engine is JSON: none ends like this, whatever a model writes.
+        """
+        return not self._chunks and self._taken[-32:].rstrip().endswith(_DONE)
 
     def on_frame(self, frame: Frame) -> Step:
         """Take `frame` in."""

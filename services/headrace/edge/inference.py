@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -53,6 +54,10 @@ ROWS: Final = (
 
 CLIENT_LEFT: Final = 499
 """nginx's status for it: nobody is there to see it but the log."""
+
+END_SECONDS: Final = 2.0
+"""The end of an answer follows its last bytes at once. Who has those, and leaves, is kept for it so
+long: by then it is lost, or its worker is."""
 
 WAIT_HEADER: Final = patience.HEADER.encode()
 
@@ -272,10 +277,25 @@ class Inference:
             if part:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
                 self._dispatcher.taken(request)
-            else:
-                await request.changed()
+            elif not await request.changed():
+                return await self._left(request)
             part = self._next_part(request, model)
-        return CLIENT_LEFT
+        return CLIENT_LEFT  # while something was on its way to it
+
+    async def _left(self, request: LiveRequest) -> int:
+        """The client of a stream has left, and nothing was on its way to it. Returns the status.
+
+        Many leave as soon as they have read `[DONE]`: they have all of the answer, and its end,
+        which tells the usage, may come in another message.
+        """
+        answer = request.answer
+        if not answer.complete:
+            return CLIENT_LEFT
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_SECONDS):
+                while answer.phase is Phase.RUNNING:
+                    await request.changed()
+        return 200 if answer.phase is Phase.ENDED and answer.error is None else CLIENT_LEFT
 
     def _next_part(self, request: LiveRequest, model: Model) -> bytes:
         """What the client of a stream gets next: the engine's bytes, or a comment, or nothing."""

@@ -142,13 +142,17 @@ class LiveRequest:
         self.left = True
         self.wake()
 
-    async def changed(self) -> None:
-        """Wait until `wake` is called. Only one task waits for a request."""
+    async def changed(self) -> bool:
+        """Wait until `wake` is called; whether the client is still there.
+
+        Only one task waits for a request.
+        """
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
         finally:
             self._waiter = None
+        return not self.left
 
     @property
     def over(self) -> bool:

@@ -105,9 +105,10 @@ class Answer:
         if self._timer is not None:
             events = self._timer.take(events)
         passed = self._reader.read(events)
-        waits = bool(passed) and self._batcher.add(passed)
         if self._done:
+            self._batcher.keep(passed)  # `rest` sends it, with the end, in one message
             return Flow.STOP
+        waits = bool(passed) and self._batcher.add(passed)
         if waits:
             return Flow.REST
         return Flow.PAUSE if self._output.congested or self._output.spent else Flow.GO

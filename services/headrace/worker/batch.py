@@ -35,8 +35,7 @@ class Batcher:
         if self._eager:
             self._eager -= 1
         elif now < self.due and self._size + len(events) < BATCH_BYTES:
-            self._events.append(events)
-            self._size += len(events)
+            self.keep(events)
             return True
         if self._events:
             events = b"".join((*self._events, events))
@@ -44,6 +43,11 @@ class Batcher:
         self.due = now + self._seconds()
         self._emit(events)
         return False
+
+    def keep(self, events: bytes) -> None:
+        """Let `events` wait for what follows them, or for `flush`."""
+        self._events.append(events)
+        self._size += len(events)
 
     def flush(self) -> None:
         """Send what waits."""
