@@ -489,15 +489,17 @@ async def test_an_edge_that_was_cut_off_for_a_while_and_the_others_lose_nothing(
     async def all_wait() -> bool:
         return await worker.waiting() == 4
 
+    async def taken_out() -> bool:
+        return await worker.waiting() == 2
+
     await eventually(all_wait)
     if half_open:
         way.freeze()
     else:
         way.refuse()
-    await asyncio.sleep(6)
+    await eventually(taken_out, 20)
     way.heal()
-    await asyncio.sleep(3)
-    await eventually(all_wait)
+    await eventually(all_wait, 20)
     for _ in asking:
         job = await worker.take()
         await job.answer(whole("yes"))
