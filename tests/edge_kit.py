@@ -96,6 +96,13 @@ class Edge:
         except urllib.error.HTTPError as error:
             return error.code, error.read()
 
+    def listeners(self) -> int:
+        """How many processes take connections (state 0A of proc(5)'s net/tcp)."""
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+        return sum(
+            fields[1].endswith(f":{self.port:04X}") and fields[3] == "0A" for fields in sockets
+        )
+
     def wait_ready(self, seconds: float = 15.0) -> None:
         """Wait until it takes requests."""
         until(self._is_ready, seconds, self.log)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import time
@@ -32,6 +33,7 @@ from tests.edge_kit import (
 )  # fmt: skip
 from tests.faults.harness.proxy import Proxy
 from tests.nats import free_ports
+from tests.worker_kit import children
 
 pytestmark = pytest.mark.anyio
 
@@ -487,15 +489,17 @@ async def test_an_edge_that_was_cut_off_for_a_while_and_the_others_lose_nothing(
     async def all_wait() -> bool:
         return await worker.waiting() == 4
 
+    async def taken_out() -> bool:
+        return await worker.waiting() == 2
+
     await eventually(all_wait)
     if half_open:
         way.freeze()
     else:
         way.refuse()
-    await asyncio.sleep(6)
+    await eventually(taken_out, 20)
     way.heal()
-    await asyncio.sleep(3)
-    await eventually(all_wait)
+    await eventually(all_wait, 20)
     for _ in asking:
         job = await worker.take()
         await job.answer(whole("yes"))
@@ -595,6 +599,7 @@ async def test_several_processes_serve_one_port(
     start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
 ) -> None:
     edge = start_edge(processes=2)
+    await both_listen(edge)
     edges = set()
     for _ in range(40):
         async with aiohttp.ClientSession() as fresh:  # a new connection each time
@@ -606,6 +611,39 @@ async def test_several_processes_serve_one_port(
     assert len(edges) == 2
     metrics = edge.get("/metrics")[1].decode()
     assert 'headrace_edge_requests_total{model="test-model",outcome="ok"} 40.0' in metrics
+
+
+async def test_one_of_several_processes_takes_no_connection_before_it_is_ready(
+    start_edge: StartEdge, way: Proxy
+) -> None:
+    edge = start_edge(processes=2, port_of_hub=way.port, ready=False)
+    await both_listen(edge)
+    way.slow(delay=0.1)  # so that the next one takes a while
+    first, _ = children(edge.process.pid)
+    os.kill(first, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while edge.listeners() == 2:  # noqa: ASYNC110 - what is waited for is in another process
+            await asyncio.sleep(0)
+        while edge.listeners() < 2:
+            assert (await asyncio.to_thread(edge.get, "/readyz"))[0] == 200
+    for _ in range(20):
+        assert (await asyncio.to_thread(edge.get, "/readyz"))[0] == 200
+
+
+async def test_without_a_hub_several_processes_say_so(start_edge: StartEdge, hub: Hub) -> None:
+    await asyncio.to_thread(hub.server.kill)
+    edge = start_edge(processes=2, ready=False)
+    await both_listen(edge)
+    assert edge.get("/readyz")[0] == 503
+    edge.process.terminate()
+    assert await asyncio.to_thread(edge.process.wait, 10) == 0
+
+
+async def both_listen(edge: Edge) -> None:
+    async def listen() -> bool:
+        return edge.listeners() == 2
+
+    await eventually(listen, 30)
 
 
 async def test_a_drain_ends_streams_in_peace_and_takes_nothing_new(

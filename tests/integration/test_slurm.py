@@ -442,4 +442,13 @@ async def test_the_story_on_the_fake() -> None:
 @pytest.mark.timeout(300)
 async def test_the_fake_does_as_the_real_one_does(start_slurm: StartSlurm) -> None:
     real = await story(RealStage(start_slurm(OPTIONS)))
-    assert real == await story(FakeStage())
+    fake = await story(FakeStage())
+    assert [from_its_start(seen) for seen in real] == [from_its_start(seen) for seen in fake]
+
+
+def from_its_start(seen: list[str]) -> list[str]:
+    """A job's states without the wait before its first start.
+
+    Slurm may start a job at once, and a look on a busy machine comes after that.
+    """
+    return seen[1:] if seen[:2] == ["PENDING", "RUNNING"] else seen

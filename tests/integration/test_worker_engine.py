@@ -16,7 +16,7 @@ from headrace.protocol.state import WorkerPhase
 from headrace.worker.engine.launch import Launch
 from headrace.worker.engine.process import SOCKET_PATH_BYTES, EngineProcess, make_run_dir
 from tests.processes import alive
-from tests.worker_kit import SIM, Stand, descendants
+from tests.worker_kit import SIM, Stand, children, descendants
 
 # An engine as bad as they come: children in sessions of their own, deaf to signals, orphans.
 UNRULY = textwrap.dedent(
@@ -159,6 +159,36 @@ async def test_an_engine_that_does_not_come_up_is_explained(
     sentence = next(line for line in worker.log().splitlines() if line.startswith("headrace: "))
     reason = (await gone_).reason
     assert sentence == f"headrace: {reason}"
+    assert worker.has_left_nothing()
+
+
+async def test_an_engine_that_dies_before_the_bus_is_there_is_explained(
+    stand: Stand, tmp_path: Path
+) -> None:
+    gone_ = asyncio.create_task(stand.edge.phase(WorkerPhase.GONE))
+    began_ = tmp_path / "began"
+    script = f"open({str(began_)!r}, 'w'); raise MemoryError # {{socket}}"
+    stand.pair.leaf.send_signal(signal.SIGSTOP)
+    try:
+        engine = {"kind": "command", "command": (sys.executable, "-c", script)}
+        worker = await stand.worker(ready=False, engine=engine)
+        async with asyncio.timeout(20):
+            while not began_.exists() or children(worker.pid):  # noqa: ASYNC110  # another process
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.3)  # it has noticed
+    finally:
+        stand.pair.leaf.send_signal(signal.SIGCONT)
+    assert await worker.ended(10) == 1
+    assert "this node ran out of memory" in (await asyncio.wait_for(gone_, 5)).reason
+    assert worker.has_left_nothing()
+
+
+async def test_a_bus_that_never_comes_does_not_hold_a_worker_up(stand: Stand) -> None:
+    stand.pair.leaf.kill()
+    engine = {"kind": "command", "command": ("/no/such/engine", "{socket}")}
+    worker = await stand.worker(ready=False, engine=engine)
+    assert await worker.ended(20) == 1
+    assert "cannot be started" in worker.log()
     assert worker.has_left_nothing()
 
 

@@ -32,6 +32,13 @@ BACKLOG = 4096
 """Connections that may wait to be accepted: a class that presses Enter at once."""
 
 
+ALONE_SECONDS = 5.0
+"""After so long without the queue, one of several processes takes connections all the same: the
+others are hardly better off, and a clear 503 is better than nothing."""
+
+LOOK_SECONDS = 0.02
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -99,8 +106,7 @@ async def serve(
     await gatehouse.start()
     async with asyncio.TaskGroup() as tasks:
         gates = tasks.create_task(gatehouse.run(), name="gatehouse")
-        # HTTP first: while the bus is not there, clients get a clear 503 instead of nothing.
-        http = tasks.create_task(server.serve(sockets=[sock]), name="http")
+        http = tasks.create_task(_http(server, sock, options, dispatcher, life), name="http")
         link = tasks.create_task(_link(bus, options, dispatcher, life), name="bus")
         await life.stopping.wait()
         server.should_exit = True
@@ -116,6 +122,28 @@ async def serve(
     await gatehouse.close()
     await bus.close()
     return 0
+
+
+async def _http(
+    server: uvicorn.Server,
+    sock: socket.socket,
+    options: EdgeOptions,
+    dispatcher: Dispatcher,
+    life: Lifecycle,
+) -> None:
+    """Take connections until told to stop.
+
+    At once: while the bus is not there, clients get a clear 503 instead of nothing. But one of
+    several processes leaves them to those that are ready, until it is so itself.
+    """
+    if options.processes > 1:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ALONE_SECONDS):
+                # Looked at: readiness comes and goes, and so is no event.
+                while not dispatcher.ready and not life.stopping.is_set():  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_SECONDS)
+    if not life.stopping.is_set():
+        await server.serve(sockets=[sock])
 
 
 async def _link(bus: Bus, options: EdgeOptions, dispatcher: Dispatcher, life: Lifecycle) -> None:

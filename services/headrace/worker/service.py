@@ -36,6 +36,10 @@ PUMP_SECONDS: Final = 0.25
 ABORT_SECONDS: Final = 2.0
 """How long the engine's connections may take to close at the end of the drain."""
 
+LAST_WORD_SECONDS: Final = 3.0
+"""How long a worker that has never been connected may still try, to tell why it ends: an engine
+that cannot start dies sooner than the bus is there."""
+
 DRAINED: Final = "The worker had to stop before the answer was complete."
 
 TOO_LATE: Final = "the walltime is over before the engine has loaded; the job needs a longer one"
@@ -154,6 +158,8 @@ class Worker:
             done = await first(
                 life.stopping.wait(), self._engine.died(), self._until_ready(connecting)
             )
+            if isinstance(done, str) or life.reason == walltime.REASON:
+                await self._last_word(connecting)
         finally:
             connecting.cancel()
         if done is True:
@@ -166,15 +172,23 @@ class Worker:
         self._log.info("engine_ready", seconds=round(seconds, 2), endpoint=done.by)
         return True
 
-    async def _until_ready(self, connecting: asyncio.Task[None]) -> _Ready:
+    async def _until_ready(self, connecting: asyncio.Task[None]) -> _Ready | str:
+        """Wait for engine and bus; or why the engine will never serve."""
         ready = asyncio.create_task(self._engine.ready())
         try:
-            _, by = await asyncio.gather(connecting, ready)
+            # It goes on connecting where the engine fails: that is to be told.
+            _, by = await asyncio.gather(asyncio.shield(connecting), ready)
         except Fatal as error:
-            self._give_up(str(error))
+            return str(error)
         finally:
             ready.cancel()
         return _Ready(by)
+
+    async def _last_word(self, connecting: asyncio.Task[None]) -> None:
+        """Wait a little for the bus, so that it can be told why this worker ends."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                await connecting
 
     async def _serve(self, life: Lifecycle, intake: Intake) -> None:
         """Return when asked to stop. Raises Fatal when the engine dies or hangs."""
