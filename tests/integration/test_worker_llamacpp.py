@@ -54,7 +54,7 @@ async def test_streamed_and_whole_say_the_same(stand: Stand, worker: WorkerProce
     assert isinstance(await whole.ended(60), End)
     assert whole.answer["choices"][0]["message"]["content"] == streamed.text
     assert whole.answer["model"] == NAME
-    assert sum(isinstance(frame, Chunk) for frame in streamed.frames) > 5, "it was not streamed"
+    assert sum(isinstance(frame, Chunk) for frame in streamed.frames) > 1, "it was not streamed"
     completion = await stand.edge.ask(
         {"prompt": "One, two,", "max_tokens": 5}, endpoint=Endpoint.COMPLETIONS
     )

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
-import re
 import signal
 from typing import Any
 
@@ -14,7 +14,18 @@ from headrace.protocol.control import Cancel
 from headrace.protocol.endpoints import ENGINE_PATHS, Endpoint
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, End
-from tests.continue_kit import chunks, cuts, go_on, goes_on, partial_of, refused, whole
+from headrace.protocol.requests import Partial
+from tests.continue_kit import (
+    chunks,
+    cuts,
+    events,
+    go_on,
+    goes_on,
+    partial_of,
+    refused,
+    text_of,
+    whole,
+)
 from tests.parts import VLLM_MODEL, UnixHTTPConnection, vllm
 from tests.processes import alive
 from tests.worker_kit import NAME, Answer, Stand, WorkerProcess, descendants
@@ -27,6 +38,7 @@ CHAT: dict[str, Any] = {
     "temperature": 0,
 }
 
+LONG = CHAT | {"max_tokens": 150, "ignore_eos": True}
 
 EMOJIS = CHAT | {"messages": [{"role": "user", "content": "Reply with emojis: 😀 🎉 and é"}]}
 
@@ -45,7 +57,7 @@ async def it_goes_on(stand: Stand, worker: WorkerProcess) -> None:
         assert isinstance(end, End)
         ids = b"".join(chunk.tokens for chunk in chunks(answer))
         assert len(ids) == 4 * end.usage.completion_tokens
-        assert told_by_itself(worker, answer) == unlike(answer.body)
+        assert told(told_by_itself(worker, answer)) == told(answer.body)
         parts = len(chunks(answer))
         for cut in cuts(answer, step=max(7, parts // 3)):
             rest = await goes_on(stand, answer, cut)
@@ -56,16 +68,25 @@ async def it_goes_on(stand: Stand, worker: WorkerProcess) -> None:
                 await goes_on(stand, answer, cut, tokens=b"")
 
     # Ids that end within a character: the rest must not begin with the prompt.
-    answer = await whole(stand, EMOJIS)
+    answer, partial = await up_to_emoji(stand)
     ids = b"".join(chunk.tokens for chunk in chunks(answer))
     for half in (4, 8):
-        partials = (partial_of(chunks(answer)[:cut]) for cut in cuts(answer))
-        partial = next(each for each in partials if each.text == "🎉")
         ahead = msgspec.structs.replace(partial, tokens=ids[: len(partial.tokens) + half])
         rest = await go_on(stand, answer, ahead)
         assert ahead.text + rest.text == answer.text
     fail = await refused(stand, answer, max_tokens=100_000)
     assert fail.code is Code.NOT_CONTINUED
+
+
+async def up_to_emoji(stand: Stand) -> tuple[Answer, Partial]:
+    """An answer that came in pieces of which one ends with its first character."""
+    for _ in range(10):
+        answer = await whole(stand, EMOJIS)
+        for cut in cuts(answer):
+            partial = partial_of(chunks(answer)[:cut])
+            if partial.text == "🎉":
+                return answer, partial
+    raise AssertionError("vLLM has put the beginning together each time")
 
 
 def told_by_itself(worker: WorkerProcess, answer: Answer) -> bytes:
@@ -76,12 +97,24 @@ def told_by_itself(worker: WorkerProcess, answer: Answer) -> bytes:
         path = ENGINE_PATHS[answer.request.endpoint]
         headers = {"Content-Type": "application/json"}
         connection.request("POST", path, msgspec.json.encode(body), headers)
-        return unlike(connection.getresponse().read())
+        return connection.getresponse().read()
 
 
-def unlike(stream: bytes) -> bytes:
-    """A stream without what is another in each."""
-    return re.sub(rb'"id":"[^"]*"|"created":\d+', b"", stream)
+def told(stream: bytes) -> tuple[str, str]:
+    """The text of a stream, and the shapes of its events, of several alike in a row one.
+
+    How many tokens an event has is another each time: vLLM puts together what nobody has read yet.
+    """
+    shapes = [_shape(event) for event in events(stream)]
+    return text_of(events(stream)), "\n".join(shape for shape, _ in itertools.groupby(shapes))
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_shape(each)}' for key, each in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shape, value))}]"
+    return type(value).__name__
 
 
 async def test_vllm_from_start_to_a_killed_worker(stand: Stand) -> None:
@@ -89,19 +122,22 @@ async def test_vllm_from_start_to_a_killed_worker(stand: Stand) -> None:
         "kind": "vllm",
         "python": str(vllm()),
         "model": str(VLLM_MODEL),
-        "args": ("--dtype", "bfloat16", "--max-model-len", "2048", "--enforce-eager"),
+        # In float32: in bfloat16 near ties fall this way or that with what is read beside them.
+        "args": ("--dtype", "float32", "--max-model-len", "2048", "--enforce-eager"),
         "env": {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCHDYNAMO_DISABLE": "1"},
     }
     worker = await stand.worker(engine=engine, slots=4, seconds=240)
 
-    streamed = await stand.edge.ask(CHAT)
+    # Long, for what comes while somebody is busy is put together, here and in vLLM.
+    streamed = await stand.edge.ask(LONG)
     end = await streamed.ended(60)
     assert isinstance(end, End)
-    assert 10 < end.usage.completion_tokens <= 24
+    assert end.usage.completion_tokens == LONG["max_tokens"]
     assert sum(isinstance(frame, Chunk) for frame in streamed.frames) > 5, "it was not streamed"
     assert b'"usage":{' not in streamed.body
-    whole = await stand.edge.ask(CHAT, stream=False)
+    whole = await stand.edge.ask(LONG, stream=False)
     assert isinstance(await whole.ended(60), End)
+    assert whole.sort() is None  # on a busy machine its worker has said in between that it is at it
     assert whole.answer["choices"][0]["message"]["content"] == streamed.text
     assert whole.answer["model"] == NAME
 
