@@ -212,8 +212,8 @@ async def measure(rounds: int, each: int) -> list[Row]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, and keep the result."""
     parser = argparse.ArgumentParser(prog="gateway_cost", description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--each", type=int, default=400, help="requests of a round")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--each", type=int, default=2000, help="requests of a round")
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args(argv)
     load = os.getloadavg()[0]
