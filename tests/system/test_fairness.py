@@ -94,9 +94,14 @@ async def test_a_flood_at_most_doubles_the_waiting_of_others(
 
 
 def times(calm: list[Seen], pressed: list[Seen]) -> float:
-    """How many times as long they wait for the first token under the flood, by the worst figure."""
+    """How many times as long they wait for the first token under the flood.
+
+    By the mean or the 90th percentile, whichever is worse. The median is told, not judged: where an
+    edge is killed half of the requests are of before and half of after, and it is between the two.
+    """
     before, after = (waits(seen.first for seen in each) for each in (calm, pressed))
-    return max(after.times(before))
+    mean, _, most = after.times(before)
+    return max(mean, most)
 
 
 async def flooded(made: Town, case: Case) -> tuple[list[Seen], int]:
