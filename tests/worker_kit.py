@@ -443,9 +443,11 @@ class Stand:
 
 async def _end(worker: WorkerProcess) -> None:
     if worker.process.returncode is None:
-        worker.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.1)  # one after the other, and the second one ends the drain
-        worker.process.send_signal(signal.SIGINT)
+        # One after the other, and the second one ends the drain; who had none is gone by then.
+        with contextlib.suppress(ProcessLookupError):
+            worker.process.send_signal(signal.SIGTERM)
+            await asyncio.sleep(0.1)
+            worker.process.send_signal(signal.SIGINT)
         try:
             await worker.ended(15)
         except TimeoutError:
