@@ -11,6 +11,8 @@ from headrace.cli.demo import ssh_server
 from headrace.cli.demo.engines import MODEL, EngineTable
 from headrace.cli.demo.workspace import CLUSTER, Workspace
 from headrace.cli.site import Cluster, Model, Site
+from headrace.gateway import migrations
+from headrace.gateway.database import Database
 
 LOOPBACK = "127.0.0.1"
 
@@ -52,6 +54,11 @@ def install(workspace: Workspace, site: Site, engine: EngineTable) -> str:
     table = {key: value for key, value in msgspec.to_builtins(engine).items() if key != "env"}
     text = daemon_conf.worker(cluster, Model(MODEL), table, engine.env)
     write_private(workspace.cluster / "worker.toml", text)
+    store = workspace.web / "gateway.db"
+    if store.exists():  # of an earlier demo, and perhaps of an earlier version
+        database = Database(f"sqlite:///{store}")
+        migrations.migrate(database)
+        database.close()
     # Where the line of authorized_keys says that the gate is.
     shutil.copy(workspace.cluster / "gate", cluster.gate_path)
     return done.authorized_keys[cluster.name]
