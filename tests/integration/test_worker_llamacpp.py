@@ -27,6 +27,7 @@ CHAT: dict[str, Any] = {
     "seed": 1,
 }
 LONG = CHAT | {"max_tokens": 1500, "ignore_eos": True}
+COMPLETION: dict[str, Any] = {"prompt": "One, two,", "temperature": 0, "seed": 1}
 
 EMOJIS = [{"role": "user", "content": "Reply with emojis: 😀 🎉 and é"}]
 
@@ -55,9 +56,7 @@ async def test_streamed_and_whole_say_the_same(stand: Stand, worker: WorkerProce
     assert whole.answer["choices"][0]["message"]["content"] == streamed.text
     assert whole.answer["model"] == NAME
     assert sum(isinstance(frame, Chunk) for frame in streamed.frames) > 1, "it was not streamed"
-    completion = await stand.edge.ask(
-        {"prompt": "One, two,", "max_tokens": 5}, endpoint=Endpoint.COMPLETIONS
-    )
+    completion = await stand.edge.ask(COMPLETION | {"max_tokens": 5}, endpoint=Endpoint.COMPLETIONS)
     assert isinstance(await completion.ended(60), End)
     assert completion.text
     await stand.edge.emptied()
@@ -131,7 +130,7 @@ async def test_answers_go_on_where_another_worker_stopped(
     for body, endpoint in (
         (CHAT, Endpoint.CHAT),
         (CHAT | {"messages": begun, "max_tokens": 8}, Endpoint.CHAT),
-        ({"prompt": "One, two,", "max_tokens": 12, "temperature": 0}, Endpoint.COMPLETIONS),
+        (COMPLETION | {"max_tokens": 12}, Endpoint.COMPLETIONS),
     ):
         answer = await whole(stand, body, endpoint)
         for cut in cuts(answer, step=5):
@@ -159,7 +158,7 @@ async def test_a_model_that_is_none(stand: Stand) -> None:
     ("endpoint", "body"),
     [
         (Endpoint.CHAT, LONG),
-        (Endpoint.COMPLETIONS, {"prompt": "One, two,", "max_tokens": 1500, "ignore_eos": True}),
+        (Endpoint.COMPLETIONS, COMPLETION | {"max_tokens": 1500, "ignore_eos": True}),
         # Each of these characters is several tokens, and one event.
         (Endpoint.CHAT, LONG | {"messages": EMOJIS}),
     ],
@@ -167,7 +166,10 @@ async def test_a_model_that_is_none(stand: Stand) -> None:
 async def test_what_is_broken_off_is_accounted_to_the_token(
     stand: Stand, worker: WorkerProcess, endpoint: Endpoint, body: dict[str, Any]
 ) -> None:
-    """The engine itself says how many tokens the text has that it had sent."""
+    """The engine itself says how many tokens the text has that it had sent.
+
+    Only of a text without chance: what is sampled may be cut into tokens as no tokeniser would.
+    """
     answer = await stand.edge.ask(body, endpoint=endpoint)
     accepted = await answer.frame(Accepted)
     await answer.frame(Chunk, 12, seconds=60)
