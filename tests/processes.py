@@ -5,7 +5,6 @@ from its parent is found as well. Children are found by descent too, for some pr
 over their environment.
 """
 
-import contextlib
 import os
 import signal
 import time
@@ -49,20 +48,6 @@ def alive(pid: int) -> bool:
         return _stat(pid)[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def descendants(pid: int) -> list[int]:
-    """Every process below one, of any generation, that has not ended."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and alive(int(entry.name)):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                children.setdefault(_stat(int(entry.name))[1], []).append(int(entry.name))
-    found, below = [], children.get(pid, [])
-    while below:
-        found += below
-        below = [child for each in below for child in children.get(each, [])]
-    return found
 
 
 def started() -> set[Process]:

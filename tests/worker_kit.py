@@ -22,6 +22,7 @@ import msgspec
 import nkeys
 import pytest
 
+from headrace.cli.demo.processes import children, descendants
 from headrace.protocol import codec, names, subjects
 from headrace.protocol.control import Control, Resume
 from headrace.protocol.endpoints import Endpoint
@@ -305,22 +306,6 @@ class Edge:
         self._told.set()
 
 
-def children(pid: int) -> list[int]:
-    """The children of a process, from /proc."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = entry.read_text().rpartition(")")[2].split()
-            if int(fields[1]) == pid and fields[0] not in "ZX":
-                found.append(int(entry.parent.name))
-    return found
-
-
-def descendants(pid: int) -> list[int]:
-    """The children of a process, and theirs."""
-    return [each for child in children(pid) for each in (child, *descendants(child))]
-
-
 class WorkerProcess:
     """A worker as a process of its own."""
 
@@ -347,7 +332,7 @@ class WorkerProcess:
 
     def engine_pids(self) -> list[int]:
         """The processes of the engine: of the worker's descendants all but the reaper."""
-        found = [pid for reaper in children(self.pid) for pid in descendants(reaper)]
+        found = [pid for reaper, _ in children(self.pid) for pid in descendants(reaper)]
         assert found, "the engine does not run"
         return found
 

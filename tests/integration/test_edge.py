@@ -13,6 +13,7 @@ import aiohttp
 import openai
 import pytest
 
+from headrace.cli.demo.processes import descendants
 from headrace.protocol.control import WINDOW_BYTES, Cancel, Credit, Gone, Resume
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Fail
@@ -33,7 +34,6 @@ from tests.edge_kit import (
 )  # fmt: skip
 from tests.faults.harness.proxy import Proxy
 from tests.nats import free_ports
-from tests.worker_kit import children
 
 pytestmark = pytest.mark.anyio
 
@@ -619,7 +619,7 @@ async def test_one_of_several_processes_takes_no_connection_before_it_is_ready(
     edge = start_edge(processes=2, port_of_hub=way.port, ready=False)
     await both_listen(edge)
     way.slow(delay=0.1)  # so that the next one takes a while
-    first, _ = children(edge.process.pid)
+    first, _ = descendants(edge.process.pid)
     os.kill(first, signal.SIGKILL)
     async with asyncio.timeout(10):
         while edge.listeners() == 2:  # noqa: ASYNC110 - what is waited for is in another process

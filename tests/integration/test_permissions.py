@@ -287,7 +287,7 @@ async def test_a_stolen_cluster_reaches_no_requests_and_of_other_clusters_only_p
         came = await comes_through(thief, inside, flows, sentinel="hr.state.sentinel")
         got = {subject for subject, through in came.items() if through}
         # CTL and DEMAND come through, for what is denied here is denied both ways; a control
-        # message only counts with a request's id, which is 128 random bits.
+        # message only counts with a request's id, which has 80 random bits.
         assert not got & {REQ, PEER, f"_INBOX.edge.{EDGE}.x", EXTERNAL_INBOX}
         assert {RES, STATE, PLAN, OTHER_PLAN} <= got
         leaked = await comes_through(inside, thief, flows, sentinel="hr.ctl.sentinel")

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from headrace.cli.demo.processes import descendants
 from headrace.protocol.state import WorkerPhase
 from headrace.worker.engine.launch import Launch
 from headrace.worker.engine.process import SOCKET_PATH_BYTES, EngineProcess, make_run_dir
 from tests.processes import alive
-from tests.worker_kit import SIM, Stand, children, descendants
+from tests.worker_kit import SIM, Stand
 
 # An engine as bad as they come: children in sessions of their own, deaf to signals, orphans.
 UNRULY = textwrap.dedent(
@@ -173,7 +174,7 @@ async def test_an_engine_that_dies_before_the_bus_is_there_is_explained(
         engine = {"kind": "command", "command": (sys.executable, "-c", script)}
         worker = await stand.worker(ready=False, engine=engine)
         async with asyncio.timeout(20):
-            while not began_.exists() or children(worker.pid):  # noqa: ASYNC110  # another process
+            while not began_.exists() or descendants(worker.pid):  # noqa: ASYNC110  # another process
                 await asyncio.sleep(0.02)
         await asyncio.sleep(0.3)  # it has noticed
     finally:

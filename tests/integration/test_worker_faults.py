@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from headrace.cli.demo.processes import descendants
 from headrace.protocol import codec, subjects
 from headrace.protocol.control import Cancel, Credit
 from headrace.protocol.errors import Code
@@ -18,7 +19,7 @@ from headrace.protocol.state import WorkerPhase
 from headrace.runtime.bus import Message
 from loadtests.words import expected_text
 from tests.processes import alive
-from tests.worker_kit import MODEL, ODD, SIM, Stand, WorkerProcess, descendants
+from tests.worker_kit import MODEL, ODD, SIM, Stand, WorkerProcess
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 LONG = CHAT | {"max_tokens": 100_000}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headrace.cli.demo.processes import descendants
 from headrace.protocol.control import Cancel
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code
@@ -16,7 +17,7 @@ from tests.continue_kit import chunks, cuts, go_on, goes_on, partial_of, refused
 from tests.parts import gguf
 from tests.processes import alive
 from tests.sim_kit import session
-from tests.worker_kit import NAME, Stand, WorkerProcess, descendants
+from tests.worker_kit import NAME, Stand, WorkerProcess
 
 pytestmark = pytest.mark.llamacpp
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from headrace.cli.demo.processes import descendants
 from headrace.protocol.control import Cancel
 from headrace.protocol.endpoints import ENGINE_PATHS, Endpoint
 from headrace.protocol.errors import Code
@@ -28,7 +29,7 @@ from tests.continue_kit import (
 )
 from tests.parts import VLLM_MODEL, UnixHTTPConnection, vllm
 from tests.processes import alive
-from tests.worker_kit import NAME, Answer, Stand, WorkerProcess, descendants
+from tests.worker_kit import NAME, Answer, Stand, WorkerProcess
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(420)]
 

@@ -16,8 +16,8 @@ import msgspec
 import openai
 import pytest
 
+from headrace.cli.demo.processes import descendants
 from tests.path_kit import Demo, running
-from tests.processes import descendants
 
 pytestmark = [pytest.mark.openssh, pytest.mark.timeout(600)]
 

@@ -49,6 +49,14 @@ class Stage:
         serving = self._inference._serve(self.request, cast("Any", model), self._send)
         return asyncio.create_task(serving)
 
+    async def read_some(self, data: bytes) -> asyncio.Task[None]:
+        """Serve the request as far as these bytes of the answer, which the client has read."""
+        serving = self.serve()
+        self.frames(Chunk(1, 2, data))
+        await turns()
+        assert self.read == data
+        return serving
+
     async def _send(self, message: Any) -> None:
         self.read += message.get("body", b"")
 
@@ -75,10 +83,7 @@ async def turns() -> None:
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_who_has_all_of_its_answer_has_not_cancelled(done: bytes, at_once: bool) -> None:
     stage = Stage()
-    serving = stage.serve()
-    stage.frames(Chunk(1, 2, done))
-    await turns()
-    assert stage.read == done
+    serving = await stage.read_some(done)
     stage.request.leave()
     if not at_once:
         await turns()
@@ -91,9 +96,7 @@ async def test_who_has_all_of_its_answer_has_not_cancelled(done: bytes, at_once:
 
 async def test_who_leaves_before_the_last_event_has() -> None:
     stage = Stage()
-    serving = stage.serve()
-    stage.frames(Chunk(1, 2, TOKEN))
-    await turns()
+    serving = await stage.read_some(TOKEN)
     stage.request.leave()
     await turns()
     assert (stage.accounted, stage.cancels) == ([(CLIENT_LEFT, "cancelled")], 1)
@@ -102,9 +105,7 @@ async def test_who_leaves_before_the_last_event_has() -> None:
 
 async def test_what_came_too_late_to_be_handed_over_was_not() -> None:
     stage = Stage()
-    serving = stage.serve()
-    stage.frames(Chunk(1, 2, TOKEN))
-    await turns()
+    serving = await stage.read_some(TOKEN)
     stage.request.leave()
     stage.frames(Chunk(1, 3, DONE), End(1, 4, Usage(11, 22), Timings()))
     await serving
@@ -117,9 +118,7 @@ async def test_an_end_that_does_not_come_is_not_awaited_for_ever(
 ) -> None:
     monkeypatch.setattr(inference, "END_SECONDS", 0.05)
     stage = Stage()
-    serving = stage.serve()
-    stage.frames(Chunk(1, 2, DONE))
-    await turns()
+    serving = await stage.read_some(DONE)
     stage.request.leave()
     await asyncio.wait_for(serving, 5)
     assert (stage.accounted, stage.cancels) == ([(CLIENT_LEFT, "cancelled")], 1)
@@ -127,9 +126,7 @@ async def test_an_end_that_does_not_come_is_not_awaited_for_ever(
 
 async def test_nor_is_that_of_a_worker_which_is_gone() -> None:
     stage = Stage()
-    serving = stage.serve()
-    stage.frames(Chunk(1, 2, DONE))
-    await turns()
+    serving = await stage.read_some(DONE)
     stage.request.leave()
     stage.frames(Fail(1, 3, Code.WORKER_DRAINED, "-", True, Usage(), Timings()))
     await turns()

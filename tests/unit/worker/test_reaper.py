@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker_kit import descendants
+from headrace.cli.demo.processes import descendants
 
 REAPER = [sys.executable, "-P", "-m", "headrace.worker.engine.reaper"]
 
