@@ -593,6 +593,8 @@ def edge_says_503(edge: Edge) -> None:
     from tests.edge_kit import until
 
     until(lambda: edge.get("/readyz")[0] == 503, 10)
+    assert edge.get("/health")[0] == 503, "the name that engines and their tools give it"
+    assert edge.get("/healthz")[0] == 200, "it lives"
 
 
 async def test_several_processes_serve_one_port(

@@ -58,6 +58,7 @@ def build(
         Route("/v1/models/{name:path}", OneModel(keys, models, dispatcher), methods=["GET"]),
         Route("/healthz", Health(), methods=["GET"]),
         Route("/readyz", Ready(dispatcher), methods=["GET"]),
+        Route("/health", Ready(dispatcher), methods=["GET"]),
         Route("/metrics", Metrics(registry), methods=["GET"]),
     ]
     if backroom is not None:

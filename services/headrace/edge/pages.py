@@ -109,7 +109,7 @@ class Health:
 
 
 class Ready:
-    """``GET /readyz``: requests can be taken."""
+    """``GET /readyz``: requests can be taken. ``GET /health``: the same, as engines call it."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
