@@ -117,7 +117,7 @@ async def test_a_node_that_dies_is_replaced(farm: Farm, place: Place, record_pro
         died = time.time()
         await asyncio.to_thread(place.slurm.kill_node, worker.node)
         await eventually(
-            lambda: any(each.job != worker.job for each in place.workers("ready")), 90, farm
+            lambda: any(each.job != worker.job for each in place.workers("ready")), 50, farm
         )
         back = time.time() - died
         await asyncio.sleep(2)

@@ -32,6 +32,8 @@ class Failure(msgspec.Struct, frozen=True):
     """One job that failed."""
 
     at: float
+    served: bool
+    """Whether it was ready before."""
     node: str
     reason: str
 
@@ -46,7 +48,9 @@ class Failures(msgspec.Struct):
     def ended(self, job: Ended) -> None:
         """Take in how a job ended."""
         if job.outcome is Outcome.FAILED:
-            self.recent.append(Failure(job.at, job.node, job.reason))
+            if job.served and self.last is not None and not self.last.served:
+                self.in_a_row = 0  # what ended those before it has not ended this one
+            self.recent.append(Failure(job.at, job.served, job.node, job.reason))
             del self.recent[:-KEPT]
             self.in_a_row += 1
 
@@ -69,6 +73,8 @@ class Failures(msgspec.Struct):
             return 0.0
         if self.given_up(spec):
             return self.last.at + RETRY_SECONDS
+        if self.in_a_row == 1 and self.last.served:
+            return 0.0  # a node died or an engine fell: one that serves is replaced at once
         seconds = FIRST_SECONDS * float(2 ** min(self.in_a_row - 1, 16))
         return self.last.at + min(seconds, LONGEST_SECONDS)
 

@@ -202,6 +202,7 @@ def _ended(known: Known, job: squeue.Job, now: float) -> Ended:
         id=known.name,
         at=now,
         outcome=outcome,
+        served=known.ready_at > 0,
         node=node if at_fault else "",
         reason=known.failure or words or job.reason or job.state.main,
     )
@@ -227,6 +228,7 @@ def _vanished(known: Known, now: float) -> Ended:
         id=known.name,
         at=now,
         outcome=Outcome.DONE if well and not known.failure else Outcome.FAILED,
+        served=known.ready_at > 0,
         node=known.node,
         reason=known.failure or (known.reason if known.heard_at else "") or "vanished",
     )

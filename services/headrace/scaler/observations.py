@@ -62,6 +62,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     at: float
     outcome: Outcome
+    served: bool = False
+    """Whether its worker was ever ready."""
     node: str = ""
     reason: str = ""
 

@@ -102,6 +102,7 @@ def test_how_an_end_is_judged(
 ) -> None:
     ended = end(fleet(life), *([] if last is None else [last]))
     assert (ended.outcome, ended.node, ended.reason) == (outcome, node, reason)
+    assert ended.served == (life == "ready")
 
 
 def test_what_we_end_is_no_failure_unless_it_is_why() -> None:

@@ -209,23 +209,29 @@ def test_workers_of_other_clusters_count() -> None:
     assert observe(seen(5, elsewhere=there), SPEC, Learned(), NOW).actions == ()
 
 
-def fail(learned: Learned, now: float, node: str, spec: Scaling = SPEC) -> Decision:
-    ended = Ended(id="1", at=now, outcome=Outcome.FAILED, node=node, reason="out of memory")
-    return observe(seen(3, 0, now=now, ended=(ended,)), spec, learned, now)
+def fail(learned: Learned, now: float, node: str, *, served: bool = False) -> Decision:
+    ended = Ended(
+        id="1", at=now, outcome=Outcome.FAILED, served=served, node=node, reason="out of memory"
+    )
+    return observe(seen(3, 0, now=now, ended=(ended,)), SPEC, learned, now)
 
 
-def test_failures_back_off_and_at_last_the_model_is_marked_failed() -> None:
+@pytest.mark.parametrize(("served", "first"), [(False, 30), (True, 0)])
+def test_failures_back_off_and_at_last_the_model_is_marked_failed(
+    served: bool, first: float
+) -> None:
+    """One that served is replaced at once, but only once: it may die of what it is asked."""
     learned, now, pauses = Learned(), NOW, []
     decision = Decision(desired=0, needed=0, reason="")
     for number in range(SPEC.failures_to_give_up):
-        decision = fail(learned, now, f"node{number}")
+        decision = fail(learned, now, f"node{number}", served=served)
         begun = now
         while not submissions(decision):
             assert decision.blocked
             now += 10
             decision = observe(seen(3, now=now), SPEC, learned, now)
         pauses.append(now - begun)
-    assert pauses == [30, 60, 120, 240, 3600]
+    assert pauses == [first, 60, 120, 240, 3600]
     assert decision.failed == "out of memory"
     assert submissions(decision) == 1, "one job tells whether it works again"
     again = job("2", ready_at=now)
@@ -233,6 +239,14 @@ def test_failures_back_off_and_at_last_the_model_is_marked_failed() -> None:
     decision = observe(seen(0, 1, again, now=later), SPEC, learned, later)
     assert decision.failed == ""
     assert learned.failures.in_a_row == 0
+
+
+def test_one_that_served_is_replaced_at_once_though_others_failed_to_start_before_it() -> None:
+    learned = Learned()
+    for number in range(3):
+        assert not submissions(fail(learned, NOW + 1000 * number, ""))
+    assert submissions(fail(learned, NOW + 3000, "node", served=True)) == 1
+    assert not submissions(fail(learned, NOW + 3001, "node", served=True))
 
 
 def test_preemption_is_no_failure() -> None:
