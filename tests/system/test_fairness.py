@@ -17,7 +17,7 @@ import pytest
 from tests.fair_kit import Ask, Seen, Town, rounds, town, waits
 from tests.nats import StartNats
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.alone, pytest.mark.anyio, pytest.mark.timeout(240)]
 
 USERS: Final = [f"user-{number}" for number in range(10)]
 FLOODER: Final = "flooder"

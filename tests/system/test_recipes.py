@@ -11,7 +11,7 @@ import pytest
 from tests.parts import LOCUST, ROOT
 from tests.path_kit import running
 
-pytestmark = [pytest.mark.locust, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.locust, pytest.mark.timeout(180)]
 
 README = ROOT / "loadtests/README.md"
 
