@@ -21,7 +21,7 @@ import asyncssh
 from tests.nats import free_port
 from tests.ssh import Key, SshServer
 
-SECONDS = 15.0
+SECONDS = 30.0
 SECRET = b"only for those who are let through\n"
 
 

@@ -91,7 +91,7 @@ class Edge:
         """Status and body of a GET."""
         request = urllib.request.Request(self.url + path, headers=self.headers)
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -103,7 +103,7 @@ class Edge:
             fields[1].endswith(f":{self.port:04X}") and fields[3] == "0A" for fields in sockets
         )
 
-    def wait_ready(self, seconds: float = 15.0) -> None:
+    def wait_ready(self, seconds: float = 60.0) -> None:
         """Wait until it takes requests."""
         until(self._is_ready, seconds, self.log)
 
@@ -123,7 +123,7 @@ def until(true: Callable[[], bool], seconds: float, log: Callable[[], str] = str
         time.sleep(0.02)
 
 
-async def eventually(true: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+async def eventually(true: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
     """Wait until `await true()`, or fail."""
     async with asyncio.timeout(seconds):
         while not await true():  # noqa: ASYNC110 - what is waited for is in another process
@@ -291,7 +291,7 @@ class ScriptedWorker:
         await self.bus.publish(subjects.state(Slug("north"), SLUG, self.id), codec.encode(state))
         await self.bus.flush()
 
-    async def take(self, seconds: float = 10.0, model: Slug = SLUG) -> Job:
+    async def take(self, seconds: float = 20.0, model: Slug = SLUG) -> Job:
         """The next request of any lane of `model`."""
         async with asyncio.timeout(seconds):
             while self._jobs.empty():

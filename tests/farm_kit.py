@@ -123,7 +123,8 @@ class Place:
     def calls(self, name: str) -> list[tuple[float, str]]:
         """When the scaler has run a command, and with which arguments."""
         file = self.commands / f"{name}.calls"
-        lines = file.read_text().rstrip("\n").split("\n") if file.exists() else []
+        # Only whole lines: the shell makes the file before it writes into it.
+        lines = file.read_text().split("\n")[:-1] if file.exists() else []
         return [(float(at), words) for at, _, words in (line.partition(" ") for line in lines)]
 
     def install_commands(self) -> None:
@@ -290,8 +291,8 @@ class Farm:
         """
         for place in self.places.values():
             place.write_model(self.model(place, **changes))
-        until(lambda: MODEL in self.models(), 40.0)
-        until(lambda: all(place.acts() for place in self.places.values()), 40.0)
+        until(lambda: MODEL in self.models(), START_SECONDS)
+        until(lambda: all(place.acts() for place in self.places.values()), START_SECONDS)
 
     def models(self) -> dict[str, dict[str, Any]]:
         """``/v1/models`` by id; empty where the edge does not answer."""
@@ -299,7 +300,7 @@ class Farm:
             f"{self.base_url}/models", headers={"authorization": f"Bearer {self.keys[0]}"}
         )
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=20) as answer:
                 return {each["id"]: each for each in json.load(answer)["data"]}
         except OSError:
             return {}

@@ -120,7 +120,7 @@ def _wait_for_redis(port: int) -> None:
     import socket
     import time
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:

@@ -22,7 +22,7 @@ import pytest
 
 from tests.parts import ROOT, nats_server
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 IMAGE = "localhost/headrace/nats-server:test"
 CONTAINERFILE = ROOT / "infra/containers/nats/Containerfile"

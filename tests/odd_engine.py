@@ -47,7 +47,7 @@ async def lingers(request: web.Request, body: Any) -> web.StreamResponse:
     for piece in (*[EVENT % b"x"] * 5, DONE):
         await response.write(piece)
         await asyncio.sleep(0.05)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(2.5)
     return response
 
 

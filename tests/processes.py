@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 MARK = "HEADRACE_TEST_RUN"
 # How long an asked process may take to go before it counts as left behind.
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 10.0
 # Helpers of Python's own that live as long as the interpreter does.
 OURS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 

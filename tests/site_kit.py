@@ -89,7 +89,7 @@ class Probe:
             inbox_prefix=inbox,
             error_cb=self._on_error,
             allow_reconnect=False,
-            connect_timeout=2,
+            connect_timeout=20,
         )
 
     async def may_publish(self, subject: str) -> bool:
@@ -154,7 +154,7 @@ async def _comes(sender: Probe, receiver: Probe, subject: str, sentinel: str) ->
     ]
     await receiver.settle()
     seen: set[str] = set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while sentinel not in seen:  # until the receiver's interest is known where it is sent
             for each in (subject, sentinel):
                 await sender.client.publish(each, b"{}")
@@ -184,7 +184,7 @@ async def answered(asker: Probe, subjects: list[str], body: bytes = b"") -> dict
 def is_refused(port: int, seed: str | None = None, **options: str) -> bool:
     """Whether the server turns away who comes with this key or these options of CONNECT."""
     # By hand: nats-py leaves its socket open where it is refused.
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         lines = connection.makefile("rb")
         info = json.loads(lines.readline().removeprefix(b"INFO "))
         hello: dict[str, object] = {"verbose": False, "pedantic": False, "lang": "test", **options}

@@ -28,11 +28,13 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 BRIDGE = "import sys; from headrace.bridge.main import main; sys.exit(main())"
 BACK_SECONDS = 10.0
 """How soon the service must be back after a fault."""
+START_SECONDS = 60.0
 
 HUB = """
 server_name: hub
 listen: "127.0.0.1:{hub}"
 ping_interval: "{ping}s"
+ping_max: 20  # whoever finds a dead link is the bridge
 leafnodes {{
   reconnect: "1s"
   remotes: [ {{
@@ -40,7 +42,7 @@ leafnodes {{
     # Both servers are on one loopback: the hub must not learn the leaf's own address, and find a
     # way that is not the tunnel.
     ignore_discovered_servers: true
-    first_info_timeout: "5s"
+    first_info_timeout: "10s"
   }} ]
 }}
 """
@@ -49,6 +51,7 @@ LEAF = """
 server_name: leaf
 listen: "127.0.0.1:{leaf}"
 ping_interval: "{ping}s"
+ping_max: 20
 leafnodes {{ listen: "127.0.0.1:{gate}", no_advertise: true }}
 """
 
@@ -93,7 +96,7 @@ class Bridge:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
         try:
-            return self.process.wait(5)
+            return self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.kill()
             raise
@@ -101,7 +104,8 @@ class Bridge:
     def log(self, action: str = "") -> list[dict[str, Any]]:
         """What it has logged: lines of JSON, those with `action` alone."""
         text = self._log.read_text() if self._log.exists() else ""
-        lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+        whole, _, _ = text.rpartition("\n")  # of the last line only a part may be there yet
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if not action or line["action"] == action]
 
     def troubles(self) -> dict[str, str]:
@@ -109,17 +113,17 @@ class Bridge:
         return {line["code"]: line["reason"] for line in self.log("trouble")}
 
     async def ready(self) -> None:
-        await until(lambda: self.log("ready") or self.process.poll() is not None)
+        await until(lambda: self.log("ready") or self.process.poll() is not None, START_SECONDS)
         assert self.process.poll() is None, self._log.read_text()
 
-    async def connected(self, count: int = 1, seconds: float = BACK_SECONDS) -> None:
+    async def connected(self, count: int = 1, seconds: float = START_SECONDS) -> None:
         """Wait until it has connected so many times."""
         await until(lambda: len(self.log("connected")) >= count, seconds)
 
     def metrics(self) -> dict[str, float]:
         """Each series and its value."""
         url = f"http://127.0.0.1:{self.metrics_port}/metrics"
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=20) as answer:
             lines = answer.read().decode().splitlines()
         series = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in series}
@@ -162,7 +166,7 @@ class Tunnel:
         while todo:
             pid = todo.pop()
             todo += children(pid)
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 if str(self.gate).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(
                     b"\0"
                 ):
@@ -195,7 +199,7 @@ class RawLeaf:
 
     async def accepted(self) -> Streams:
         """The next connection that a gate has made."""
-        return await asyncio.wait_for(self._accepted.get(), 10)
+        return await asyncio.wait_for(self._accepted.get(), 30)
 
 
 class Joined:
@@ -241,6 +245,7 @@ class Joined:
 
             await self._far.subscribe("echo", cb=echo)
             try:
+                await self.crossed(START_SECONDS)
                 yield self
             finally:
                 await self._near.close()
@@ -254,14 +259,25 @@ class Joined:
     async def crossed(self, seconds: float = BACK_SECONDS) -> float:
         """Wait until the hub's client gets an answer of the leaf's, and tell how long."""
         begun = time.monotonic()
-        while True:
-            token = os.urandom(8)
-            with contextlib.suppress(NatsError):
-                if (await self._near.request("echo", token, timeout=0.25)).data == token:
-                    return time.monotonic() - begun
+        token, came = os.urandom(8), asyncio.Event()
+
+        async def answered(message: Msg) -> None:
+            if message.data == token:
+                came.set()
+
+        # Any of the questions may be answered, however late: on a busy machine one takes its time.
+        inbox = self._near.new_inbox()
+        listening = await self._near.subscribe(inbox, cb=answered)
+        while not came.is_set():
             if time.monotonic() - begun > seconds:
                 raise AssertionError(f"nothing crossed within {seconds} s")
-            await asyncio.sleep(0.05)
+            with contextlib.suppress(NatsError):
+                await self._near.publish("echo", token, reply=inbox)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(came.wait(), 0.1)
+        took = time.monotonic() - begun
+        await listening.unsubscribe()
+        return took
 
     async def severed(self, seconds: float = BACK_SECONDS) -> float:
         """Wait until nothing crosses any more."""

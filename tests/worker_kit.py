@@ -14,7 +14,7 @@ import string
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from headrace.cli.demo.processes import children, descendants
 from headrace.protocol import codec, names, subjects
 from headrace.protocol.control import Control, Resume
 from headrace.protocol.endpoints import Endpoint
-from headrace.protocol.frames import Chunk, End, Fail, Frame
-from headrace.protocol.names import LANES, ProcessId, Slug
+from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame
+from headrace.protocol.names import LANES, ProcessId, RequestId, Slug
 from headrace.protocol.requests import ATTEMPTS, VERSION, Partial, Request
 from headrace.protocol.state import WorkerPhase, WorkerState
 from headrace.runtime import logging
@@ -189,9 +189,26 @@ class Edge:
 
     async def start(self) -> None:
         await self.bus.connect(BusOptions(self._pair.hub_url, self._pair.key("edge")))
-        await self.bus.subscribe(subjects.responses(self.id), self._on_frame)
         await self.bus.subscribe(subjects.STATES, self._on_state)
+        await self.bus.subscribe(subjects.responses(self.id), self._on_frame)
         await self.make_queue()
+
+    async def joined(self, seconds: float = 20.0) -> None:
+        """Wait until we hear what is said at every leaf: the links come up after the servers.
+
+        The frames of answers are what is tried, for we asked for the states before them.
+        """
+        for url in self._pair.leaf_urls.values():
+            id = names.new_process_id()
+            bus = Bus(logging.setup("edge", "error"), name="probe", inbox=subjects.worker_inbox(id))
+            await bus.connect(BusOptions(url, self._pair.key("worker")))
+            answer = self.expect(self.request())
+            subject = subjects.response(self.id, RequestId(answer.request.id))
+            async with asyncio.timeout(seconds):
+                while not answer.frames:
+                    bus.send(subject, codec.encode(Accepted(1, 0, id, CLUSTER)))
+                    await asyncio.sleep(0.02)
+            await bus.close()
 
     async def make_queue(self, seconds: float = 10.0) -> None:
         """Make the stream and its consumers, as soon as the hub is there."""
@@ -273,13 +290,15 @@ class Edge:
         """Tell all workers something."""
         await self.bus.publish(subjects.CONTROL_ALL, codec.encode(message))
 
-    async def phase(self, phase: WorkerPhase, seconds: float = 60.0) -> WorkerState:
-        """The next heartbeat with this phase."""
+    async def phase(
+        self, phase: WorkerPhase, seconds: float = 60.0, *, but: Collection[str] = ()
+    ) -> WorkerState:
+        """The next heartbeat with this phase, of a worker that is not among `but`."""
         seen = len(self.states)
         async with asyncio.timeout(seconds):
             while True:
                 for state in self.states[seen:]:
-                    if state.phase is phase:
+                    if state.phase is phase and state.worker not in but:
                         return state
                 seen = len(self.states)
                 self._told.clear()
@@ -312,6 +331,8 @@ class WorkerProcess:
     def __init__(self, process: asyncio.subprocess.Process, log: Path, temp: Path) -> None:
         self.process = process
         self.temp = temp
+        self.id = ""
+        """Its name on the bus, once it has been ready."""
         self._log = log
 
     @property
@@ -338,14 +359,14 @@ class WorkerProcess:
 
     def engine_running(self) -> int:
         """How many requests the engine itself says that it works on."""
-        connection = UnixHTTPConnection(str(self.socket()), timeout=5)
+        connection = UnixHTTPConnection(str(self.socket()), timeout=20)
         with contextlib.closing(connection):
             connection.request("GET", "/metrics")
             page = connection.getresponse().read().decode()
         names_ = r"^(?:vllm:num_requests_running|llamacpp:requests_processing)\S* (\d+)"
         return sum(int(number) for number in re.findall(names_, page, re.MULTILINE))
 
-    async def engine_idle(self, seconds: float = 2.0) -> None:
+    async def engine_idle(self, seconds: float = 20.0) -> None:
         """Wait until the engine works on nothing."""
         async with asyncio.timeout(seconds):
             while self.engine_running():  # noqa: ASYNC110  # it is asked
@@ -388,6 +409,7 @@ class Stand:
             edge = Edge(pair)
             await edge.start()
             stack.push_async_callback(edge.bus.close)
+            await edge.joined()
             yield cls(pair, edge, folder, stack)
 
     async def worker(
@@ -395,6 +417,7 @@ class Stand:
     ) -> WorkerProcess:
         """Start a worker; by default on the simulated engine, and wait until it is ready."""
         self._workers += 1
+        others = {state.worker for state in self.edge.states}
         config = {
             "cluster": CLUSTER,
             "model": MODEL,
@@ -417,12 +440,12 @@ class Stand:
         worker = WorkerProcess(process, log, temp)
         self._stack.push_async_callback(_end, worker)
         if ready:
-            waiting = asyncio.create_task(self.edge.phase(WorkerPhase.READY, seconds))
+            waiting = asyncio.create_task(self.edge.phase(WorkerPhase.READY, seconds, but=others))
             died = asyncio.create_task(process.wait())
             await asyncio.wait({waiting, died}, return_when=asyncio.FIRST_COMPLETED)
             died.cancel()
             assert process.returncode is None, worker.log()
-            await waiting
+            worker.id = (await waiting).worker
         return worker
 
 

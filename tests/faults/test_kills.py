@@ -92,9 +92,10 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
 def children(pid: int) -> list[int]:
     """The processes below `pid`, deepest last."""
     found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += [int(child), *children(int(child))]
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # gone meanwhile
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += [int(child), *children(int(child))]
     return found
 
 

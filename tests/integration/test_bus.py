@@ -42,7 +42,7 @@ async def test_a_request_gets_its_answer_or_hears_why_not(buses: tuple[Bus, Bus]
     await b.subscribe("deaf", lambda _: None)
     await b.flush()
     answers = await asyncio.gather(
-        *(a.request("echo", b"%d" % n, timeout=5, headers={"h": "1"}) for n in range(100))
+        *(a.request("echo", b"%d" % n, timeout=20, headers={"h": "1"}) for n in range(100))
     )
     assert answers == [b"%d" % n for n in range(100)]
     with pytest.raises(NoResponders):
@@ -64,7 +64,7 @@ async def test_a_callback_that_raises_harms_nobody(buses: tuple[Bus, Bus]) -> No
     await b.flush()
     a.send("x", b"bad")
     a.send("x", b"good")
-    assert await asyncio.wait_for(got.get(), 5) == b"good"
+    assert await asyncio.wait_for(got.get(), 20) == b"good"
     assert b.failed == 1
 
 
@@ -85,7 +85,7 @@ async def test_it_comes_back_with_its_subscriptions_and_what_was_held(
     with pytest.raises(BusError):
         await a.flush()
     await asyncio.to_thread(hub.server.start)
-    await asyncio.wait_for(back.wait(), 10)
+    await asyncio.wait_for(back.wait(), 30)
 
     async def arrives() -> bool:
         a.send("x", b"again")
@@ -120,6 +120,32 @@ async def test_a_bad_address_is_told(url: str) -> None:
     bus = Bus(setup("test", "error"), name="a", inbox="_INBOX.a")
     with pytest.raises(ConfigError, match=r"bus\.url"):
         await bus.connect(BusOptions(url=url))
+
+
+async def test_a_bus_that_is_given_up_while_it_connects_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(natsconnection, "HANDSHAKE_SECONDS", 600.0)
+    clients: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+    left = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        clients.put_nowait(writer)
+        await reader.read()
+        left.set()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        bus = Bus(setup("test", "error"), name="test", inbox="_INBOX.test")
+        connecting = asyncio.create_task(bus.connect(BusOptions(url=f"nats://127.0.0.1:{port}")))
+        client = await asyncio.wait_for(clients.get(), 20)
+        connecting.cancel()
+        try:
+            await asyncio.wait_for(left.wait(), 20)
+        finally:
+            client.close()
+            await bus.close()
 
 
 async def test_a_server_that_says_nothing_is_tried_by_one_connection_at_a_time(

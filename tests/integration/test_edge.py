@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -317,7 +316,7 @@ async def test_a_refusal_by_the_engine_has_its_true_status_while_it_can(
     start_edge: StartEdge, worker: ScriptedWorker
 ) -> None:
     refusal = b'{"error":{"message":"too long","type":"BadRequestError","code":400}}'
-    async with client(start_edge(hold_seconds=0.5)) as api:
+    async with client(start_edge(hold_seconds=4)) as api:
         for body in (CHAT, STREAM):
             asking = asyncio.create_task(api.chat.completions.create(**body))
             await (await worker.take()).answer(refusal, status=400)
@@ -430,7 +429,7 @@ async def test_a_request_that_ends_workers_is_set_aside(
             await asking
         assert caught.value.code == "given_up"
         assert await nothing_waits(worker)
-    assert "given_up" in edge.log()
+    await logged(edge, "given_up")
 
 
 async def test_a_worker_may_send_on_as_the_client_reads(
@@ -467,10 +466,8 @@ async def test_what_a_dead_edge_has_left_is_taken_out_of_the_queue(
     edge.process.kill()
     await asyncio.gather(*asking, return_exceptions=True)
     start_edge()
-    began = time.monotonic()
     assert await nothing_waits(worker)
-    assert time.monotonic() - began < 10
-    assert worker.broadcasts.get_nowait() == Gone(taken.request.edge)
+    assert await asyncio.wait_for(worker.broadcasts.get(), 10) == Gone(taken.request.edge)
 
 
 @pytest.mark.parametrize("half_open", [False, True])
@@ -524,6 +521,15 @@ def died(job: Job, seq: int) -> Fail:
 
 async def texts(stream: Any) -> list[str]:
     return [chunk.choices[0].delta.content async for chunk in stream]
+
+
+async def logged(edge: Edge, text: str, count: int = 1) -> None:
+    """Wait until the edge has logged it so many times: it answers first."""
+
+    async def is_there() -> bool:
+        return edge.log().count(text) == count
+
+    await eventually(is_there)
 
 
 async def nothing_waits(worker: ScriptedWorker) -> bool:
@@ -592,7 +598,7 @@ async def test_requests_survive_the_hubs_death_in_the_queue(
 def edge_says_503(edge: Edge) -> None:
     from tests.edge_kit import until
 
-    until(lambda: edge.get("/readyz")[0] == 503, 10)
+    until(lambda: edge.get("/readyz")[0] == 503, 30)
     assert edge.get("/health")[0] == 503, "the name that engines and their tools give it"
     assert edge.get("/healthz")[0] == 200, "it lives"
 
@@ -611,8 +617,12 @@ async def test_several_processes_serve_one_port(
             await job.answer(whole("x"))
             assert (await asking)[0] == 200
     assert len(edges) == 2
-    metrics = edge.get("/metrics")[1].decode()
-    assert 'headrace_edge_requests_total{model="test-model",outcome="ok"} 40.0' in metrics
+    counted = b'headrace_edge_requests_total{model="test-model",outcome="ok"} 40.0'
+
+    async def are_counted() -> bool:  # the last one after it has been answered
+        return counted in (await asyncio.to_thread(edge.get, "/metrics"))[1]
+
+    await eventually(are_counted)
 
 
 async def test_one_of_several_processes_takes_no_connection_before_it_is_ready(
@@ -623,7 +633,7 @@ async def test_one_of_several_processes_takes_no_connection_before_it_is_ready(
     way.slow(delay=0.1)  # so that the next one takes a while
     first, _ = descendants(edge.process.pid)
     os.kill(first, signal.SIGKILL)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while edge.listeners() == 2:  # noqa: ASYNC110 - what is waited for is in another process
             await asyncio.sleep(0)
         while edge.listeners() < 2:
@@ -682,8 +692,8 @@ async def test_the_log_and_the_metrics_hold_no_prompt_and_no_answer(
         await (await worker.take()).answer(whole("ANSWER-7c1"))
         await asking
     await post(http, edge, CHAT | {"messages": "PLANTED-9f3"})
+    await logged(edge, '"action":"finished"', 2)
     everything = edge.log() + edge.get("/metrics")[1].decode()
-    assert everything.count('"action":"finished"') == 2
     assert "PLANTED-9f3" not in everything
     assert "ANSWER-7c1" not in everything
     assert edge.key not in everything

@@ -186,7 +186,7 @@ async def test_position_and_time_in_comments_headers_and_queue(
         for _ in range(2):
             await (await worker.take()).answer(sse("x"), DONE)
         positions = [3]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while positions[-1] != 1:
                 line = (await answer.content.readline()).strip()
                 if found := COMMENT.fullmatch(line):
@@ -212,7 +212,7 @@ async def test_who_leaves_brings_the_others_forward(
 
 
 async def _until_position(answer: aiohttp.ClientResponse, place: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             found = COMMENT.fullmatch((await answer.content.readline()).strip())
             if found and found[1] == b"%d" % place:
@@ -233,7 +233,7 @@ async def test_failing_fast(
     assert (told["x-headrace-state"], told["x-headrace-position"]) == ("cold", "1")
     assert "x-should-retry" not in told
     assert await worker.waiting() == 0
-    assert await asyncio.wait_for(demands.get(), 2) == b"turned-away"
+    assert await asyncio.wait_for(demands.get(), 20) == b"turned-away"
     await announce(worker, ready_in=Interval(300, 900))
     await is_state(edge, "pending")
     status, data, told = await post(http, edge, body(stream=False), wait="fail")
@@ -293,6 +293,7 @@ async def test_a_failed_model_says_why_at_once(
         assert told["x-should-retry"] == "false"
         assert told["x-headrace-state"] == "failed"
     assert not stubborn.done()
+    await waiting_is(worker, 1)  # who was told why has left the queue
     await announce(worker, phase=ModelPhase.LOADING)
     await worker.beat(WorkerPhase.READY)
     await (await worker.take()).answer(b"{}")
@@ -309,8 +310,13 @@ async def test_the_openai_client_bears_every_keepalive(
         legacy = asyncio.create_task(
             api.completions.create(model=MODEL, prompt="x", stream=True, max_tokens=1)
         )
-        await asyncio.sleep(1.5)
-        assert asking.done() == legacy.done() == (form != "off")
+        if form == "off":
+            await asyncio.sleep(1.5)  # would they be kept alive, by then they were
+            assert not asking.done()
+            assert not legacy.done()
+        else:
+            _, waiting = await asyncio.wait([asking, legacy], timeout=20)
+            assert not waiting
         for _ in range(2):
             job = await worker.take()
             text = b'data: {"id":"c","object":"text_completion","choices":[{"index":0,"text":"a"}]}'
@@ -327,10 +333,10 @@ async def test_the_openai_client_bears_every_keepalive(
 async def test_soon_after_the_start_an_unknown_model_may_still_be_announced(
     start_edge: StartEdge, worker: ScriptedWorker, http: aiohttp.ClientSession
 ) -> None:
-    edge = start_edge(learn_seconds=2)
+    edge = start_edge(learn_seconds=6)
     status, data, told = await post(http, edge, body("Acme/New-1"))
     assert (status, code(data)) == (503, "service_unavailable")
-    assert int(told["retry-after"]) <= 2
+    assert int(told["retry-after"]) <= 6
 
     async def is_gone() -> bool:
         return (await post(http, edge, body("Acme/New-1")))[0] == 404

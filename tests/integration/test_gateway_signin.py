@@ -53,11 +53,11 @@ def provider() -> Iterator[str]:
     assert process.stdin is not None
     url = f"http://localhost:{port}"
     try:
-        until(lambda: answers(f"{url}/jwks"), 20)
+        until(lambda: answers(f"{url}/jwks"), 60)
         yield url
     finally:
         process.stdin.close()
-        process.wait(10)
+        process.wait(30)
 
 
 def answers(url: str) -> bool:

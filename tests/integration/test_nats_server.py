@@ -10,7 +10,7 @@ import pytest
 from tests.nats import NatsServer, StartNats, free_port
 
 
-def info(port: int, timeout: float = 2.0) -> dict[str, object]:
+def info(port: int, timeout: float = 20.0) -> dict[str, object]:
     """What a server says of itself first."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         line = connection.makefile("rb").readline()

@@ -29,8 +29,8 @@ async def test_a_hub_whose_link_broke_dials_no_other_address(
     leaf = nats_process(leaf_conf, cluster.leaf_port, cluster.gate_port)
     async with way.run(cluster.gate_port):
         hub = nats_process(hub_conf, site.hub_port)
-        await until(lambda: JOINED in hub.log())
+        await until(lambda: JOINED in hub.log(), 30)
         connections = leaf.log().count(CREATED)
     # The way is gone. Each address that the hub knows comes to its turn within a few attempts.
-    await until(lambda: hub.log().count(FAILED) >= 4, 20)
+    await until(lambda: hub.log().count(FAILED) >= 4, 40)
     assert leaf.log().count(CREATED) == connections

@@ -52,7 +52,7 @@ class Taker:
     async def take(self) -> Message:
         """Have one given out."""
         self.queue.pull(M, LANES[0], reply="_INBOX.test.pull", batch=1, expires=5.0)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             return await self._got.get()
 
 

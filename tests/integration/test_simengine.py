@@ -16,6 +16,7 @@ import pytest
 
 from loadtests.sim.process import Running, running
 from loadtests.words import expected_text, expected_vector
+from tests.edge_kit import eventually
 from tests.sim_kit import session
 
 MODEL = "sim"
@@ -51,7 +52,7 @@ async def gauge(http: aiohttp.ClientSession, name: str) -> int:
 async def until(http: aiohttp.ClientSession, **gauges: int) -> float:
     """Seconds until the gauges have these values."""
     began = time.monotonic()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         for name, value in gauges.items():
             while await gauge(http, f"num_requests_{name}") != value:  # noqa: ASYNC110  # it is asked
                 await asyncio.sleep(0.01)
@@ -131,7 +132,7 @@ async def raw(engine: Running, *messages: bytes, last: bytes) -> bytes:
         for message in messages:
             writer.write(message)
         received = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not received.endswith(last):
                 data = await reader.read(65536)
                 assert data, received
@@ -165,13 +166,16 @@ async def test_one_that_asks_before_it_sends_is_told_to_go_on(engine: Running) -
 
 
 async def test_while_it_loads_everything_fails(tmp_path: Path) -> None:
-    with running("--uds", str(tmp_path / "e.sock"), "--load-seconds", "0.6") as engine:
+    with running("--uds", str(tmp_path / "e.sock"), "--load-seconds", "3") as engine:
         async with session(engine.address) as http:
             for path in ("/health", "/v1/models"):
                 assert await status(http, "GET", path) == 503
             assert await status(http, "POST", "/v1/chat/completions") == 503
-            await asyncio.sleep(0.8)
-            assert await status(http, "GET", "/health") == 200
+
+            async def has_loaded() -> bool:
+                return await status(http, "GET", "/health") == 200
+
+            await eventually(has_loaded)
 
 
 def test_a_silent_loader_does_not_even_listen(tmp_path: Path) -> None:
@@ -193,7 +197,7 @@ async def test_it_dies_after_its_tokens(tmp_path: Path) -> None:
         async with session(engine.address) as http:
             with pytest.raises(aiohttp.ClientError):
                 await stream_into(received, http)
-        assert engine.process.wait(5) == -9
+        assert engine.process.wait(20) == -9
     assert received.count(b'"delta":{"content"') == 7
 
 
@@ -215,7 +219,7 @@ async def test_it_hangs_as_told(tmp_path: Path) -> None:
 
 
 async def test_tokens_come_at_their_pace(tmp_path: Path) -> None:
-    with running("--uds", str(tmp_path / "e.sock"), "--delay-ms", "10", "--tokens", "20") as engine:
+    with running("--uds", str(tmp_path / "e.sock"), "--delay-ms", "50", "--tokens", "30") as engine:
         async with session(engine.address) as http:
             began = time.monotonic()
             async with http.post("/v1/chat/completions", json={**BODY, "stream": True}) as response:
@@ -224,4 +228,4 @@ async def test_tokens_come_at_their_pace(tmp_path: Path) -> None:
                 await response.read()
             total = time.monotonic() - began
     assert first < total / 2
-    assert 0.15 < total < 2
+    assert 1.2 < total < 10

@@ -147,7 +147,7 @@ async def test_it_speaks_like_llamacpp(engine: Running, tmp_path: Path) -> None:
         *("--uds", str(socket), "--model", str(gguf()), "--served-model-name", "real"),
     ]
     with real(socket, argv, {}) as process:
-        await until_ready(process, socket, 30)
+        await until_ready(process, socket, 90)
         truth, said = await beside(engine, socket, facts)
     # llama.cpp tells the end in an event of its own, and may put several tokens into one event.
     assert list(dict.fromkeys(map(repr, said))) == list(dict.fromkeys(map(repr, truth)))

@@ -163,11 +163,15 @@ async def test_draining_leaves_what_waits_and_cancelling_waiters_leaves_what_run
     waiting = [await submit(POLITE) for _ in range(2)]
     await until(real, dict.fromkeys(running, JobState.RUNNING))
     await said(slurm.root / f"{running[0]}.log", "here")
-    # The expected start is told with the jobs, and apart.
-    await asyncio.sleep(2.5)
-    for snapshot in (await real.jobs(), await real.start_estimates()):
-        starts = {job.id: job.starts_at for job in snapshot.jobs if job.id in waiting}
-        assert all(at is not None and at > time.time() + 500 for at in starts.values()), starts
+    # The expected start is told with the jobs, and apart, once the backfill scheduler has looked.
+    deadline = time.monotonic() + WAIT_SECONDS
+    for asked in (real.jobs, real.start_estimates):
+        while True:
+            starts = {job.id: job.starts_at for job in (await asked()).jobs if job.id in waiting}
+            if all(at is not None and at > time.time() + 500 for at in starts.values()):
+                break
+            assert time.monotonic() < deadline, starts
+            await asyncio.sleep(0.2)
     assert (await real.drain([running[0], waiting[1]])).problem == ""
     assert (await real.cancel_waiting([waiting[1], running[1]])).problem == ""
     await until(
@@ -201,11 +205,12 @@ async def test_a_preempted_worker_is_told_a_grace_time_before(start_slurm: Start
     note = "echo $(date +%s.%N) >>"
     root = slurm.root
     # Its child has a session of its own, as an engine may: it is told all the same.
-    child = f"setsid bash -c \"trap '{note} {root}/child' TERM; while :; do sleep 0.1; done\" &"
-    worker = f"trap '{note} {root}/worker' TERM; {child} echo here; while :; do sleep 0.1; done"
+    wait = "while :; do sleep 0.1; done"
+    child = f"setsid bash -c \"trap '{note} {root}/child' TERM; echo there; {wait}\" &"
+    worker = f"trap '{note} {root}/worker' TERM; {child} echo here; {wait}"
     low = await submit(worker, output=f"{root}/low.log")
     await said(root / "low.log", "here")
-    await asyncio.sleep(0.5)
+    await said(root / "low.log", "there")
     high = await submit("sleep 60", partitions=(HIGH,))
     await said(root / "worker", ".")
     await said(root / "child", ".")
@@ -245,8 +250,10 @@ async def test_a_node_dies_and_comes_back(slurm: LocalSlurm) -> None:
     assert {"slurmstepd", "srun", "bash"} <= names
     running.add(slurm.pid(told.nodes[0]))
     await asyncio.to_thread(slurm.kill_node, told.nodes[0])
-    await asyncio.sleep(0.2)
-    assert not any(processes.alive(pid) for pid in running)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while any(processes.alive(pid) for pid in running):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
     await until(real, {job: JobState.NODE_FAIL}, 150)
     (told,) = (await real.jobs()).jobs
     assert (told.cause, told.reason) == (Cause.NODE, "NodeDown")
@@ -396,10 +403,13 @@ async def story(stage: Stage) -> list[list[str]]:
     low = [await job(requeue=True), await job(), await job(requeue=True)]
     waits = await job()
     await watched.until(lambda: watched.states(expires, *low) == ["RUNNING"] * 4, 30)
-    await stage.wait(3)  # the backfill scheduler looks every two seconds
-    (estimate,) = (await stage.slurm.start_estimates()).jobs
-    assert estimate.id == waits
-    assert estimate.starts_at is not None
+    starts_at, looks = None, 0
+    while starts_at is None:
+        assert looks < 30
+        await stage.wait(1)  # the backfill scheduler looks every two seconds
+        (estimate,) = (await stage.slurm.start_estimates()).jobs
+        assert estimate.id == waits
+        starts_at, looks = estimate.starts_at, looks + 1
     # Cancelled before it ever ran.
     await stage.slurm.cancel_waiting([waits])
     await watched.until(lambda: watched.states(waits) == ["CANCELLED"], 10)
@@ -408,19 +418,23 @@ async def story(stage: Stage) -> list[list[str]]:
     await watched.until(lambda: watched.states(*high) == ["RUNNING"] * 3, 60)
     aside = ["PENDING BeginTime", "PREEMPTED", "PENDING BeginTime"]
     await watched.until(lambda: watched.states(*low) == aside, 30)
-    # Cancelled while it runs, on a node that dies, and requeued by hand.
+    # What was requeued would run again after two minutes: it goes before that.
+    await stage.slurm.cancel([low[0], low[2]])
+    await watched.until(lambda: watched.states(low[0], low[2]) == ["CANCELLED"] * 2, 30)
+    # Cancelled while it runs, requeued by hand, and on a node that dies.
     await stage.slurm.cancel([high[0]])
-    stage.lose(watched.nodes[high[1]])
     await stage.requeue(high[2])
-    over = ["CANCELLED", "NODE_FAIL", "PENDING BeginTime"]
+    over = ["CANCELLED", "PENDING BeginTime"]
+    await watched.until(lambda: watched.states(high[0], high[2]) == over, 60)
+    await stage.slurm.cancel([high[2]])
+    stage.lose(watched.nodes[high[1]])
+    over = ["CANCELLED", "NODE_FAIL", "CANCELLED"]
     await watched.until(lambda: watched.states(*high) == over, 150)
     # Ends by itself, well and not so well.
     ends = [await job(SHORT), await job(f"{SHORT}; exit 3")]
     await watched.until(lambda: watched.states(*ends) == ["COMPLETED", "FAILED"], 30)
     # Out of walltime; Slurm looks for such jobs every half minute.
     await watched.until(lambda: watched.states(expires) == ["TIMEOUT"], 120)
-    await stage.slurm.cancel(jobs)
-    await watched.until(lambda: watched.states(low[0], low[2]) == ["CANCELLED"] * 2, 10)
     return [watched.seen[each] for each in jobs]
 
 

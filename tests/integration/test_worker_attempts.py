@@ -56,7 +56,7 @@ async def test_what_has_ended_is_said_again(stand: Stand) -> None:
 
 async def test_what_has_failed_is_begun_anew_where_the_edge_says_so(stand: Stand) -> None:
     await stand.worker(engine=PACED)
-    answer = await stand.edge.ask(CHAT)
+    answer = await stand.edge.ask(CHAT | {"max_tokens": 200})
     accepted = await answer.frame(Accepted)
     await stand.edge.control(accepted.worker, Cancel(answer.request.id, 1))
     await answer.frame(Fail)
@@ -74,7 +74,8 @@ async def test_what_is_not_kept_any_more_is_begun_anew(stand: Stand) -> None:
     await stand.worker(limits={"replay_seconds": 0.1})
     answer = await stand.edge.ask(CHAT)
     await answer.ended()
-    await asyncio.sleep(1.5)  # the worker looks once a second
+    for _ in range(2):  # with each it looks
+        await stand.edge.phase(WorkerPhase.READY)
     await redeliver(stand, answer)
     await answer.frame(End, 2)
     assert attempts(answer) == [1, 1]
@@ -85,7 +86,7 @@ async def test_what_is_not_kept_any_more_is_begun_anew(stand: Stand) -> None:
 
 async def test_an_edge_that_asks_anew_hears_what_it_has_missed(stand: Stand) -> None:
     worker = await stand.worker(engine=PACED)
-    answer = await stand.edge.ask(CHAT | {"max_tokens": 50})
+    answer = await stand.edge.ask(CHAT | {"max_tokens": 300})
     await answer.frame(Chunk, 5)
     sent = len(answer.frames)
     await stand.edge.again(answer.request)
@@ -96,13 +97,13 @@ async def test_an_edge_that_asks_anew_hears_what_it_has_missed(stand: Stand) -> 
     await answer.frame(End)
     await stand.edge.emptied()
     answer.sort()
-    assert answer.text == expected_text(CHAT, 50)
+    assert answer.text == expected_text(CHAT, 300)
     assert {frame.attempt for frame in answer.frames} == {1}
 
 
 async def test_the_new_message_is_not_lost_with_the_old_attempt(stand: Stand) -> None:
     await stand.worker(engine=PACED)
-    answer = await stand.edge.ask(CHAT | {"max_tokens": 50})
+    answer = await stand.edge.ask(CHAT | {"max_tokens": 200})
     accepted = await answer.frame(Accepted)
     await answer.frame(Chunk, 5)
     await stand.edge.again(answer.request)
@@ -122,7 +123,7 @@ async def test_frames_that_are_lost_end_the_attempt(stand: Stand) -> None:
     other = await answer.frame(Fail)
     assert (other.attempt, other.seq, other.code) == (9, 2, Code.WORKER_LOST)
     await stand.edge.control(accepted.worker, Credit(answer.request.id, 1, 3 * WINDOW_BYTES))
-    await settled(answer)
+    await settled(answer, 3 * WINDOW_BYTES)
     assert await stand.edge.backlog() == 1
     await stand.edge.control(accepted.worker, msgspec.structs.replace(resume, attempt=1))
     lost = await answer.frame(Fail, 2)
@@ -185,11 +186,11 @@ def size(answer: Answer) -> int:
     return sum(len(frame.data) for frame in answer.frames if isinstance(frame, Chunk))
 
 
-async def settled(answer: Answer) -> int:
-    """The bytes that have come when nothing more does."""
-    async with asyncio.timeout(20):
+async def settled(answer: Answer, least: int = WINDOW_BYTES) -> int:
+    """The bytes that have come when nothing more does; at `least` so many must."""
+    async with asyncio.timeout(60):
         seen = -1
-        while size(answer) != seen or not seen:
+        while size(answer) != seen or seen < least:
             seen = size(answer)
             await asyncio.sleep(0.5)
     return seen
@@ -202,10 +203,10 @@ async def test_a_stream_goes_as_far_as_its_client_reads(stand: Stand) -> None:
     accepted = await answer.frame(Accepted)
     slack = 512 * 1024
     limit = WINDOW_BYTES
-    assert limit <= await settled(answer) < limit + slack
+    assert await settled(answer) < limit + slack
     for number, more in ((7, 99 * limit), (1, limit // 2), (1, 2 * limit)):
         await stand.edge.control(accepted.worker, Credit(answer.request.id, number, more))
-    assert 2 * limit <= await settled(answer) < 2 * limit + slack
+    assert await settled(answer, 2 * limit) < 2 * limit + slack
     # Nothing has been lost meanwhile, and a second stream is not held up.
     other = await stand.edge.ask(CHAT)
     assert isinstance(await other.ended(), End)
@@ -218,7 +219,7 @@ async def test_a_stream_goes_as_far_as_its_client_reads(stand: Stand) -> None:
 
 async def test_a_stream_that_waits_for_its_client_can_end(stand: Stand) -> None:
     worker = await stand.worker(drain_seconds=0.5)
-    waiting = [await stand.edge.ask(LONG, seconds=seconds) for seconds in (60, 4, 60)]
+    waiting = [await stand.edge.ask(LONG, seconds=seconds) for seconds in (60, 15, 60)]
     accepted = await waiting[0].frame(Accepted)
     for answer in waiting:
         await settled(answer)
@@ -249,7 +250,7 @@ async def test_requests_of_an_edge_that_is_gone_are_stopped(stand: Stand) -> Non
     await answer.frame(Chunk, 20)
     assert worker.engine_running() == 1
     await stand.edge.bus.publish(subjects.CONTROL_ALL, codec.encode(Gone(stand.edge.id)))
-    last = await answer.ended(10)
+    last = await answer.ended()
     assert isinstance(last, Fail)
     assert last.code is Code.CANCELLED
     await stand.edge.emptied()

@@ -17,7 +17,7 @@ from tests.worker_kit import ODD, SIM, Stand
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 12}
 TOKENS = {
     "kind": "command",
-    "command": (*SIM, "--delay-ms", "8", "--tokens", "12"),
+    "command": (*SIM, "--delay-ms", "25", "--tokens", "12"),
     "continues": "tokens",
 }
 TEXT = TOKENS | {"continues": "text"}
@@ -78,21 +78,22 @@ async def test_a_chat_goes_on_wherever_it_was_cut(
 async def test_a_completion_goes_on_by_its_ids(stand: Stand) -> None:
     await stand.worker(engine=TOKENS)
     for prompt in ("hello", ["hello"], prompt_of({"prompt": "hello"}).ids):
-        answer = await whole(stand, {"prompt": prompt, "max_tokens": 9}, Endpoint.COMPLETIONS)
+        body = {"prompt": prompt, "max_tokens": 9}
+        answer = await whole(stand, body, Endpoint.COMPLETIONS, pieces=7)
         for cut in (1, 5):
             await goes_on(stand, answer, cut)
 
 
 async def test_where_ids_are_missing_the_text_does(stand: Stand) -> None:
     await stand.worker(engine=TOKENS)
-    answer = await whole(stand, CHAT)
+    answer = await whole(stand, CHAT, pieces=8)
     sent = partial_of(chunks(answer)[:6])
     for tokens in (b"", sent.tokens[:-4], sent.tokens[4:] + b"\0\0\0\0"):
         rest = await goes_on(stand, answer, 6, tokens=tokens)
         assert not any(chunk.tokens for chunk in chunks(rest))
     parts = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]
     for more in ({"messages": parts}, {"tools": [{"type": "function"}]}):
-        answer = await whole(stand, CHAT | more)
+        answer = await whole(stand, CHAT | more, pieces=8)
         rest = await goes_on(stand, answer, 6)
         assert not any(chunk.tokens for chunk in chunks(rest))
 
@@ -100,7 +101,7 @@ async def test_where_ids_are_missing_the_text_does(stand: Stand) -> None:
 async def test_ids_that_run_ahead_of_the_text_are_left_out(stand: Stand) -> None:
     """A half character's, as the text of ids ends; here the sim has none, so it is all or text."""
     await stand.worker(engine=TOKENS)
-    answer = await whole(stand, CHAT)
+    answer = await whole(stand, CHAT, pieces=10)
     ahead = b"".join(chunk.tokens for chunk in chunks(answer)[:8])
     await goes_on(stand, answer, 6, tokens=ahead)
 
@@ -146,7 +147,7 @@ async def test_what_has_all_its_tokens_only_ends(stand: Stand) -> None:
 @pytest.mark.parametrize("engine", [TOKENS, TEXT | {"continues": "no"}], ids=["tokens", "no"])
 async def test_what_cannot_be_continued_fails(stand: Stand, engine: dict[str, Any]) -> None:
     await stand.worker(engine=engine)
-    answer = await whole(stand, CHAT)
+    answer = await whole(stand, CHAT, pieces=5)
     fails = [await refused(stand, answer, **more) for more in ({"n": 2}, {"logprobs": True})]
     if engine is TOKENS:
         assert [fail.message for fail in fails] == [

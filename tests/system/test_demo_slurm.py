@@ -59,7 +59,7 @@ def local(demo: Demo) -> LocalSlurm:
     return LocalSlurm(Path(command[command.index(b"-f") + 1].decode()).parent)
 
 
-def until(what: Callable[[], bool], demo: Demo, seconds: float = 40.0) -> None:
+def until(what: Callable[[], bool], demo: Demo, seconds: float = 80.0) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, f"{demo.output()}\n{demo.logs()}"
@@ -122,7 +122,7 @@ def test_no_job_survives_a_killed_demo(tmp_path: Path) -> None:
         pids = demo.info()["pids"]
         demo.process.kill()
         demo.process.wait()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while [pid for pid in pids.values() if alive(pid)] or slurm.job_processes(*slurm.nodes):
             assert time.monotonic() < deadline
             time.sleep(0.1)

@@ -1,6 +1,7 @@
 """The whole path on real parts and a real model: what a user's client sees, and what is left."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -111,7 +112,7 @@ async def test_the_openai_client(info: dict[str, Any]) -> None:
 async def test_the_openai_client_hears_what_is_wrong(info: dict[str, Any]) -> None:
     async with client(info) as api:
         # An edge that has just begun to listen says "come again" for what it does not know yet.
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(40):
             while True:
                 with pytest.raises(openai.APIStatusError) as missing:
                     await api.chat.completions.create(**question(info, model="nope"))
@@ -182,9 +183,10 @@ async def test_no_prompt_and_no_answer_is_at_rest(demo: Demo) -> None:
     folders = [demo.folder.parent, *open_folders(info["pids"].values())]
     for folder in folders:
         for path in folder.rglob("*"):
-            if path.is_file():
-                seen += 1
-                assert needle not in path.read_bytes(), path
+            with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+                if path.is_file():
+                    assert needle not in path.read_bytes(), path
+                    seen += 1
     assert seen > 10
     metrics = info["base_url"].removesuffix("/v1") + "/metrics"
     async with aiohttp.ClientSession() as http, http.get(metrics) as answer:

@@ -162,6 +162,7 @@ class Bus:
         self._closed = True
         if self._reconnecting is not None:
             self._reconnecting.cancel()
+            await asyncio.wait([self._reconnecting])
         if self._connection is not None:
             with contextlib.suppress(BusError):  # the server may be gone first
                 await self.flush()
@@ -209,6 +210,9 @@ class Bus:
                     told = reason
                 await asyncio.sleep(RECONNECT_SECONDS)
                 continue
+            except asyncio.CancelledError:
+                connection.abort("closed")  # it may be open and wait for the server's first word
+                raise
             for number, (subject, _) in self._subscriptions.items():
                 connection.write(natswire.subscribe(subject, number))
             for data in self._held:
