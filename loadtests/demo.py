@@ -15,6 +15,7 @@ import msgspec
 
 from loadtests.bench.places import free_port, python_path
 from loadtests.load.plans import Closed, Plan
+from loadtests.processes import ended
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
@@ -73,11 +74,7 @@ def running(delay_ms: float = 0.0, workers: int = 1) -> Iterator[Info]:
             yield _info(process, where)
         finally:
             process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            ended(process, STOP_SECONDS)
 
 
 def _info(process: "subprocess.Popen[bytes]", where: Path) -> Info:

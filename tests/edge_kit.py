@@ -26,6 +26,7 @@ from headrace.runtime import apikeys
 from headrace.runtime.bus import Bus, BusOptions, Message
 from headrace.runtime.jetstream import ACK, JetStream, delivery_of
 from headrace.runtime.logging import setup
+from loadtests.processes import ended
 from tests.nats import NatsServer, StartNats, free_ports
 
 MODEL = "Test-Model"
@@ -202,11 +203,7 @@ def start_edge(hub: Hub, tmp_path: Path) -> Iterator[StartEdge]:
 def _end(process: "subprocess.Popen[bytes]") -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        ended(process, 10)
 
 
 class Job:

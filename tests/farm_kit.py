@@ -33,6 +33,7 @@ from headrace.slurm import client
 from headrace.slurm.client import SlurmClient
 from headrace.slurm.local import LOW, LocalOptions
 from headrace.slurm.local_cluster import LocalSlurm
+from loadtests.processes import ended
 from tests import processes
 from tests.nats import free_ports
 from tests.parts import ROOT, find_program, nats_server
@@ -343,11 +344,7 @@ class Farm:
         for process in self.processes.values():
             process.send_signal(signal.SIGTERM)
         for process in self.processes.values():
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            ended(process, STOP_SECONDS)
         shutil.rmtree(self.run, ignore_errors=True)
 
     def _start(self, name: str, argv: Sequence[str], **environ: str) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from loadtests.processes import ended
 from tests.parts import ROOT, nats_server
 
 START_SECONDS = 60.0
@@ -143,11 +144,7 @@ class NatsProcess:
             return
         self._process.send_signal(number)
         self._process.send_signal(signal.SIGCONT)  # a stopped server hears nothing else
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        ended(self._process, STOP_SECONDS)
 
 
 class NatsContainer:

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 import asyncssh
 import pytest
 
+from loadtests.processes import ended
 from tests.nats import free_port
 from tests.parts import sshd
 from tests.processes import alive
@@ -160,11 +161,7 @@ class SshServer:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
                 os.kill(pid, signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        ended(process, STOP_SECONDS)
         deadline = time.monotonic() + STOP_SECONDS
         while any(alive(pid) for pid in below) and time.monotonic() < deadline:
             time.sleep(0.02)

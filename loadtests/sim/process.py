@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from loadtests.processes import ended
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 STOP_SECONDS: Final = 5.0
 
@@ -46,10 +48,6 @@ def running(*argv: str) -> Iterator[Running]:
         yield Running(addresses, process)
     finally:
         process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        ended(process, STOP_SECONDS)
         if process.stdout is not None:
             process.stdout.close()

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from loadtests.processes import ended
 from loadtests.sim.process import Running, running
 from tests.parts import VLLM_MODEL, gguf, vllm
 from tests.sim_kit import session
@@ -103,11 +104,7 @@ def real(socket: Path, argv: list[str], env: dict[str, str]) -> Iterator[subproc
         yield process
     finally:
         process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        ended(process, 15)
 
 
 async def until_ready(process: subprocess.Popen[bytes], socket: Path, seconds: float) -> None:
