@@ -15,7 +15,7 @@ REAL = "tests/integration/test_bus.py::test_a"
     ("tests", "why"),
     [
         ([], "no test is known"),
-        ([REAL] * 4, "4 tests failed, more than 3"),
+        ([REAL] * 6, "6 tests failed, more than 5"),
         ([REAL, "tests/unit/test_gate.py::test_b"], "race with: tests/unit/test_gate.py::test_b"),
     ],
 )
