@@ -136,27 +136,26 @@ class StubWorker:
 
 
 async def serve(given: argparse.Namespace) -> None:
-    """Work until a signal."""
-    stop = asyncio.Event()
+    """Work until a signal, which may come before the hub has been reached."""
+    serving = asyncio.current_task()
+    assert serving is not None
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
     log = logging.setup("stub", "error")
     buses = []
-    async with asyncio.TaskGroup() as tasks:
-        running = []
-        for _ in range(given.workers):
-            id = names.new_process_id()
-            bus = Bus(log, name=f"stub-{id}", inbox=subjects.worker_inbox(id))
-            await bus.connect(BusOptions(url=given.url, nkey_file=given.seed))
-            buses.append(bus)
-            worker = StubWorker(bus, id, Slug(given.model), given.cluster, given.frames)
-            running.append(tasks.create_task(worker.run()))
-        print("ready", flush=True)
-        await stop.wait()
-        for task in running:
-            task.cancel()
-    for bus in buses:
-        await bus.close()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(given.workers):
+                id = names.new_process_id()
+                bus = Bus(log, name=f"stub-{id}", inbox=subjects.worker_inbox(id))
+                await bus.connect(BusOptions(url=given.url, nkey_file=given.seed))
+                buses.append(bus)
+                worker = StubWorker(bus, id, Slug(given.model), given.cluster, given.frames)
+                tasks.create_task(worker.run())
+            print("ready", flush=True)
+    except asyncio.CancelledError:
+        for bus in buses:
+            await bus.close()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
