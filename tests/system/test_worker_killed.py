@@ -65,13 +65,12 @@ def read(demo: Demo, seen: Seen, tokens: int) -> None:
         seen.chunks += 1
 
 
-def serving(demo: Demo) -> dict[str, Any] | None:
-    """The worker that has a request in work, as `headrace top` says."""
+def busy(demo: Demo) -> list[dict[str, Any]]:
+    """The workers that have a request in work, as `headrace top` says."""
     headrace = str(Path(sys.executable).with_name("headrace"))
     argv = [headrace, "top", "--web", str(demo.folder / "web"), "--json"]
     (model,) = json.loads(subprocess.run(argv, check=True, capture_output=True).stdout)
-    busy: list[dict[str, Any]] = [each for each in model["workers"] if each["running"]]
-    return busy[0] if len(busy) == 1 else None
+    return [each for each in model["workers"] if each["running"]]
 
 
 def until(true: Callable[[], Any], seconds: float, every: float = 0.02) -> Any:
@@ -109,11 +108,12 @@ def workers_of_last(demo: Demo) -> list[str]:
 def kill_its_worker(demo: Demo, tokens: int) -> Seen:
     """Read a stream whose worker is killed in the midst of it."""
     seen = Seen()
+    until(lambda: not busy(demo), 30)  # of the request before, too, the workers have told
     reader = threading.Thread(target=read, args=(demo, seen, tokens))
     reader.start()
     until(lambda: seen.chunks > 5, 60)
     with engines_stopped(demo):
-        worker = until(lambda: serving(demo), 30)
+        (worker,) = until(lambda: busy(demo), 30)
         os.kill(demo.pid(worker["node"]), signal.SIGKILL)
         had = seen.chunks
     reader.join(120)
