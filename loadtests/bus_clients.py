@@ -19,7 +19,7 @@ import uvloop
 
 from headrace.runtime.bus import Bus, BusOptions
 from headrace.runtime.logging import setup
-from tests.nats import free_port
+from headrace.slurm.loopback import free_port
 from tests.parts import nats_server
 
 MESSAGES: Final = 50_000

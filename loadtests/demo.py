@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from loadtests.bench.places import free_port, python_path
+from headrace.slurm.loopback import free_port
+from loadtests.bench.places import python_path
 from loadtests.load.plans import Closed, Plan
 from loadtests.processes import ended
 

@@ -32,11 +32,11 @@ from headrace.gateway.desk import Actor
 from headrace.gateway.office import Office
 from headrace.gateway.records import Kind, Limit, Metric, Window
 from headrace.runtime import apikeys
+from headrace.slurm.loopback import free_port
 from loadtests.bench import stages
 from loadtests.bench.hops import stub
 from loadtests.bench.models import FAST, STUB_NEAR
 from loadtests.bench.parts import Running, wait
-from loadtests.bench.places import free_port
 from loadtests.bench.playing import play
 from loadtests.bench.stage import Stage, knows
 from loadtests.load.loops import closed

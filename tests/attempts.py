@@ -18,7 +18,7 @@ from subprocess import DEVNULL, PIPE
 
 import asyncssh
 
-from tests.nats import free_port
+from headrace.slurm.loopback import free_port
 from tests.ssh import Key, SshServer
 
 SECONDS = 30.0

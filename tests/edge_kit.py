@@ -26,8 +26,9 @@ from headrace.runtime import apikeys
 from headrace.runtime.bus import Bus, BusOptions, Message
 from headrace.runtime.jetstream import ACK, JetStream, delivery_of
 from headrace.runtime.logging import setup
+from headrace.slurm.loopback import free_ports
 from loadtests.processes import ended
-from tests.nats import NatsServer, StartNats, free_ports
+from tests.nats import NatsServer, StartNats
 
 MODEL = "Test-Model"
 SLUG = Slug("test-model")

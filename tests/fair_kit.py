@@ -19,7 +19,8 @@ import aiohttp
 import msgspec
 
 from headrace.runtime import apikeys
-from tests.nats import StartNats, free_port
+from headrace.slurm.loopback import free_port
+from tests.nats import StartNats
 from tests.parts import ROOT
 from tests.worker_kit import MODEL, NAME, SIM, Stand, toml
 

@@ -33,9 +33,9 @@ from headrace.slurm import client
 from headrace.slurm.client import SlurmClient
 from headrace.slurm.local import LOW, LocalOptions
 from headrace.slurm.local_cluster import LocalSlurm
+from headrace.slurm.loopback import free_ports
 from loadtests.processes import ended
 from tests import processes
-from tests.nats import free_ports
 from tests.parts import ROOT, find_program, nats_server
 
 LOOPBACK = "127.0.0.1"

@@ -16,9 +16,9 @@ from headrace.gateway.database import Database
 from headrace.gateway.desk import Actor
 from headrace.gateway.office import Office
 from headrace.runtime import apikeys
+from headrace.slurm.loopback import free_port
 from tests.edge_kit import MODEL, Edge, Hub, _end
 from tests.gateway_kit import SECRET
-from tests.nats import free_port
 
 ADA = "ada@example.org"
 BOB = "bob@example.org"

@@ -16,7 +16,7 @@ from headrace.gateway import migrations
 from headrace.gateway.database import Database
 from headrace.gateway.desk import Actor
 from headrace.gateway.office import Office
-from tests.nats import free_port
+from headrace.slurm.loopback import free_port
 from tests.parts import postgres as postgres_bin
 from tests.parts import redis_server
 

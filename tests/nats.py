@@ -8,7 +8,6 @@ the file's folder. Tests that would gain nothing from the second run ask for `na
 import contextlib
 import io
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -52,33 +51,6 @@ class StartNats(Protocol):
     """Start a server whose configuration makes it listen on `ports`; it ends with the test."""
 
     def __call__(self, config: Path, *ports: int) -> NatsServer: ...
-
-
-PORTS = range(10_000, 32_000)
-
-
-def free_ports(count: int) -> list[int]:
-    """Different free ports of the loopback: all are held until all are known.
-
-    Below those that the system gives to connections: one of many may take a port between now and
-    its server's start.
-    """
-    with contextlib.ExitStack() as held:
-        found: list[int] = []
-        while len(found) < count:
-            port = secrets.choice(PORTS)
-            probe = held.enter_context(socket.socket())
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found.append(port)
-        return found
-
-
-def free_port() -> int:
-    """One free port. Ask for several at once with `free_ports`: two calls may give the same."""
-    return free_ports(1)[0]
 
 
 def _wait_for(server: NatsServer, ports: tuple[int, ...], alive: Callable[[], bool]) -> None:

@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from headrace.slurm.loopback import free_port
 from loadtests.words import expected_text
-from tests.nats import free_port
 from tests.parts import ROOT
 
 START_SECONDS = 90.0

@@ -17,7 +17,7 @@ from nats.errors import TimeoutError as NatsTimeout
 
 from headrace.cli import installation
 from headrace.cli.site import Cluster, Model, Site
-from tests.nats import free_ports
+from headrace.slurm.loopback import free_ports
 
 MODEL = "Test-Model"
 EXTERNAL = "Sold-Model"

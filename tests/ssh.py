@@ -21,8 +21,8 @@ from typing import NamedTuple, Protocol
 import asyncssh
 import pytest
 
+from headrace.slurm.loopback import free_port
 from loadtests.processes import ended
-from tests.nats import free_port
 from tests.parts import sshd
 from tests.processes import alive
 

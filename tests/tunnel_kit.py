@@ -19,7 +19,8 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from headrace.slurm.gate_script import authorized_key, render
-from tests.nats import StartNats, free_port, free_ports
+from headrace.slurm.loopback import free_port, free_ports
+from tests.nats import StartNats
 from tests.processes import alive
 from tests.ssh import Key, SshServer, StartSsh, children, new_key
 

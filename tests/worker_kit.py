@@ -33,7 +33,8 @@ from headrace.protocol.state import WorkerPhase, WorkerState
 from headrace.runtime import logging
 from headrace.runtime.bus import Bus, BusError, BusOptions, Message
 from headrace.runtime.jetstream import JetStream, QueueLimits
-from tests.nats import NatsServer, StartNats, free_ports
+from headrace.slurm.loopback import free_ports
+from tests.nats import NatsServer, StartNats
 from tests.parts import ROOT, UnixHTTPConnection
 
 MODEL = Slug("m1")

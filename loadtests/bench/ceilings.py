@@ -14,11 +14,11 @@ from typing import Final
 import msgspec
 
 from headrace.cli.demo import probes
+from headrace.slurm.loopback import free_port
 from loadtests.bench.machine import Machine, machine
 from loadtests.bench.metered import Metered, metered
 from loadtests.bench.models import FAST
 from loadtests.bench.parts import Running
-from loadtests.bench.places import free_port
 from loadtests.bench.stage import Stage
 from loadtests.load.plans import Closed, Plan, Poisson
 

@@ -16,8 +16,9 @@ from typing import Final
 import msgspec
 
 from headrace.cli.demo import probes
+from headrace.slurm.loopback import free_port
 from loadtests.bench.parts import NotServing, Running
-from loadtests.bench.places import ROOT, free_port
+from loadtests.bench.places import ROOT
 
 ENVIRONMENT: Final = ROOT / ".venv-litellm"
 START_SECONDS: Final = 180.0

@@ -15,8 +15,8 @@ from typing import Final
 
 from headrace.cli.credentials import ssh_key, write_private
 from headrace.cli.demo import probes, ssh_server
+from headrace.slurm.loopback import free_port
 from loadtests.bench.parts import NotServing, Running
-from loadtests.bench.places import free_port
 
 SESSIONS: Final = 4096
 """OpenSSH's default of 10 sessions on a connection would be the limit, and none of its own."""

@@ -20,9 +20,9 @@ from headrace.cli.demo.workspace import Workspace
 from headrace.cli.http import HttpError, get_json
 from headrace.cli.site import Model as Offered
 from headrace.cli.site import Site
+from headrace.slurm.loopback import free_port
 from loadtests.bench.models import SLOTS, Model
 from loadtests.bench.parts import Running, wait
-from loadtests.bench.places import free_port
 
 
 class Stage:

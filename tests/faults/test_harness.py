@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from headrace.protocol.errors import Code
+from headrace.slurm.loopback import free_ports
 from tests.faults.harness import report
 from tests.faults.harness.cell import Result
 from tests.faults.harness.faults import FAULTS, PARTS, Blow, Fault, choices, first_word
@@ -17,7 +18,6 @@ from tests.faults.harness.phases import Phase
 from tests.faults.harness.proxy import LOOPBACK, Proxy
 from tests.faults.harness.storm import Storm
 from tests.faults.harness.verdict import Asked, Edge, Kind, Seen, Verdict, judge
-from tests.nats import free_ports
 
 ASKED = Asked("a test", 12, usage=True)
 WORDS = ASKED.text.split(" ")

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.nats import StartNats, free_port
+from headrace.slurm.loopback import free_port
+from tests.nats import StartNats
 from tests.ssh import StartSsh
 from tests.tunnel_kit import Joined, Way, gone, until
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import pytest
 
-from tests.nats import free_port, free_ports
+from headrace.slurm.loopback import free_port, free_ports
 from tests.ssh import LOCKED, OpenSsh, StartSsh, new_key, starter
 from tests.tunnel_kit import Bridge, RawLeaf, Streams, Tunnel, until
 

@@ -18,6 +18,7 @@ from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Fail
 from headrace.protocol.names import LANES
 from headrace.protocol.state import WorkerPhase
+from headrace.slurm.loopback import free_ports
 from tests.edge_kit import (
     DONE,
     MODEL,
@@ -32,7 +33,6 @@ from tests.edge_kit import (
     whole,
 )  # fmt: skip
 from tests.faults.harness.proxy import Proxy
-from tests.nats import free_ports
 
 pytestmark = pytest.mark.anyio
 

@@ -12,10 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from headrace.slurm.loopback import free_port
 from tests import provider_kit
 from tests.edge_kit import Edge, Hub, eventually
 from tests.gate_kit import ADA, EXTERNAL, Site, StartGate, bearer
-from tests.nats import StartNats, free_port
+from tests.nats import StartNats
 from tests.provider_kit import ANSWER, KEY, ORGANISATION, ExternalWorker, FakeProvider, write_key
 from tests.site_kit import make_site
 

@@ -13,7 +13,7 @@ import asyncssh
 import pytest
 
 from headrace.slurm.gate import EXIT_UNREACHABLE
-from tests.nats import free_port
+from headrace.slurm.loopback import free_port
 from tests.ssh import EmbeddedSsh, StartSsh, new_key
 from tests.tunnel_kit import RawLeaf, Tunnel, gone
 

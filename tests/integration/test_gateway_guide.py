@@ -21,10 +21,10 @@ from headrace.protocol import names, subjects
 from headrace.protocol.names import Slug
 from headrace.runtime.bus import Bus, BusOptions
 from headrace.runtime.logging import setup
+from headrace.slurm.loopback import free_ports
 from tests.edge_kit import Edge, ScriptedWorker, eventually, until, whole
 from tests.gate_kit import bearer
 from tests.integration.test_gateway_signin import Visitor, provider
-from tests.nats import free_ports
 from tests.parts import ROOT
 from tests.site_kit import new_seed
 

@@ -19,9 +19,9 @@ from sqlalchemy import select
 
 from headrace.gateway import reading, schema
 from headrace.gateway.records import Source
+from headrace.slurm.loopback import free_port
 from tests.edge_kit import MODEL, Edge, eventually, until
 from tests.gate_kit import ADA, BOB, Site, StartGate, bearer
-from tests.nats import free_port
 from tests.parts import browser as chromium
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.nats import NatsServer, StartNats, free_port
+from headrace.slurm.loopback import free_port
+from tests.nats import NatsServer, StartNats
 
 
 def info(port: int, timeout: float = 20.0) -> dict[str, object]:

@@ -6,7 +6,8 @@ From the web machine those lead nowhere, or, if the cluster lies, anywhere.
 
 from pathlib import Path
 
-from tests.nats import StartNats, free_port
+from headrace.slurm.loopback import free_port
+from tests.nats import StartNats
 from tests.site_kit import CLUSTER, make_site
 from tests.tunnel_kit import Way, until
 

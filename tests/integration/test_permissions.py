@@ -13,7 +13,8 @@ import pytest
 from headrace.cli.site import Site
 from headrace.protocol import subjects
 from headrace.protocol.names import Slug
-from tests.nats import NatsServer, StartNats, free_ports
+from headrace.slurm.loopback import free_ports
+from tests.nats import NatsServer, StartNats
 from tests.site_kit import (
     CLUSTER,
     Probe,

@@ -14,8 +14,8 @@ from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, End, Fail, Head, Usage
 from headrace.protocol.requests import VERSION
 from headrace.runtime.jetstream import ACK_WAIT_SECONDS
+from headrace.slurm.loopback import free_port
 from loadtests.words import expected_text
-from tests.nats import free_port
 from tests.worker_kit import MODEL, NAME, SIM, Stand
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}

@@ -15,7 +15,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.nats import free_port
+from headrace.slurm.loopback import free_port
 from tests.parts import ROOT
 from tests.path_kit import Demo, running
 from tests.processes import alive

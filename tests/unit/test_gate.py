@@ -16,7 +16,7 @@ import pytest
 
 from headrace.slurm import gate
 from headrace.slurm.gate_script import render
-from tests.nats import free_port
+from headrace.slurm.loopback import free_port
 
 SOURCE = Path(gate.__file__).read_text(encoding="utf-8")
 SECONDS = 10.0

@@ -3,12 +3,9 @@
 Plain blocking code for tests and the demo: a service never imports this module.
 """
 
-import contextlib
 import os
-import random
 import secrets
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +15,13 @@ from typing import Final, Self
 
 from headrace.slurm import local, processes
 from headrace.slurm.local import Daemon, LocalOptions
+from headrace.slurm.loopback import free_ports
 
 START_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 10.0
 START_ATTEMPTS: Final = 3
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Below the kernel's own range for clients, so that no passing connection holds a daemon's port.
-_PORTS: Final = (17_000, 32_000)
 
 
 class LocalSlurmError(Exception):
@@ -210,16 +206,3 @@ class LocalSlurm:
                 name = dead[0] if dead else name
                 raise LocalSlurmError(f"{name} does not start:\n{self.log(name)[-4000:]}")
             time.sleep(0.1)
-
-
-def free_ports(count: int) -> list[int]:
-    """Different free ports of the loopback: all are held until all are known."""
-    with contextlib.ExitStack() as held:
-        found: list[int] = []
-        while len(found) < count:
-            probe = held.enter_context(socket.socket())
-            port = random.randrange(*_PORTS)  # noqa: S311  # no secret
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                found.append(port)
-        return found

@@ -26,11 +26,11 @@ from headrace.cli.demo import engine_watch, processes, ssh_server
 from headrace.cli.site import Cluster, Model
 from headrace.cli.site import Site as Installation
 from headrace.runtime import apikeys
+from headrace.slurm.loopback import free_ports
 from tests.farm_kit import daemon, pythonpath
 from tests.faults.harness.disk import SmallDisk
 from tests.faults.harness.parts import Part
 from tests.faults.harness.proxy import LOOPBACK, Proxy
-from tests.nats import free_ports
 from tests.parts import nats_server
 
 T = TypeVar("T")

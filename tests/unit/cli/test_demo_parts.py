@@ -18,6 +18,7 @@ from headrace.cli.demo.screen import Screen
 from headrace.cli.demo.showcase import Comment, Failure, Token
 from headrace.runtime import engine as engine_options
 from headrace.runtime.lifecycle import Fatal
+from headrace.slurm import loopback
 from tests.parts import SSHD, why_missing
 
 
@@ -26,7 +27,7 @@ def test_ports_are_different_free_and_outside_the_kernels_own_range(tmp_path: Pa
     assert set(chosen) == set(ports.NAMES)
     assert len(set(chosen.values())) == len(chosen)
     low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    assert all(ports.is_free(port) and port < low for port in chosen.values())
+    assert all(loopback.is_free(port) and port < low for port in chosen.values())
 
 
 def test_ports_are_remembered_unless_taken(tmp_path: Path) -> None:

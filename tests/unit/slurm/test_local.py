@@ -6,7 +6,7 @@ import pytest
 
 from headrace.slurm import local
 from headrace.slurm.local import LocalOptions
-from headrace.slurm.local_cluster import free_ports
+from headrace.slurm.loopback import free_ports
 
 PORTS = [17001, 17002, 17003]
 TWO_NODES = LocalOptions(nodes=2, gpus=2)

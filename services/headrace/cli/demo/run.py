@@ -31,6 +31,7 @@ from headrace.cli.site import Site
 from headrace.runtime import lifecycle
 from headrace.runtime.lifecycle import Fatal, Lifecycle
 from headrace.runtime.logging import Logger
+from headrace.slurm import loopback
 
 PROCESSORS: Final = (
     structlog.processors.add_log_level,
@@ -77,7 +78,7 @@ async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Scr
     """Serve until told to stop; nothing of it survives."""
     signals.listen(life)
     processes.adopt_orphans()
-    if not ports.is_free(settings.port):
+    if not loopback.is_free(settings.port):
         raise Fatal(
             f"port {settings.port} of 127.0.0.1 is taken by another program. "
             "Say --port for another one (make demo PORT=8081)."
