@@ -5,6 +5,7 @@ tests, side by side. So to choose a port is to claim it, by the name of an abstr
 unix(7)), which the kernel frees with the process.
 """
 
+import os
 import random
 import socket
 from collections.abc import Container
@@ -21,7 +22,8 @@ _EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _EPHEMERAL_FIRST: Final = 32_768
 _TRIES: Final = 1000
 
-_claims: dict[int, socket.socket] = {}
+_claims: dict[int, int] = {}
+"""The descriptor of each claimed port's mark: it is open until the process ends."""
 
 
 def is_free(port: int) -> bool:
@@ -45,9 +47,9 @@ def claim(port: int) -> bool:
         except OSError:
             mark.close()
             return False
-        _claims[port] = mark
+        _claims[port] = mark.detach()
         if len(_claims) > KEPT:
-            _claims.pop(next(iter(_claims))).close()
+            os.close(_claims.pop(next(iter(_claims))))
     return is_free(port)
 
 

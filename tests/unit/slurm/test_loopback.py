@@ -1,5 +1,6 @@
 """Ports that are chosen here are chosen by nobody else; another process is needed to see that."""
 
+import os
 import subprocess
 import sys
 
@@ -33,7 +34,7 @@ def test_of_many_claims_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
     assert claimed_elsewhere(first)
     assert not any(claimed_elsewhere(port) for port in others)
     for mark in loopback._claims.values():
-        mark.close()
+        os.close(mark)
 
 
 def test_where_none_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
