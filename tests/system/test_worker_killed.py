@@ -119,6 +119,8 @@ def kill_its_worker(demo: Demo, tokens: int) -> Seen:
     reader.join(120)
     assert not reader.is_alive()
     assert seen.chunks > had + 5, "it was over too soon to prove anything"
+    # The client has its answer before the edge has written so.
+    until(lambda: len(workers_of_last(demo)) == 2, 30)
     first, second = workers_of_last(demo)
     assert first == worker["worker"] != second
     return seen
