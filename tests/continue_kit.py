@@ -121,15 +121,14 @@ def counted(usage: dict[str, Any]) -> list[int]:
 def cuts(answer: Answer, *, step: int = 1) -> Iterable[int]:
     """Places to cut at: after the first chunk, before the last, and between."""
     last = len(chunks(answer)) - 1
-    # On a busy machine all of it may have come in one.
-    return itertools.chain(range(1, last, step), [last] if last else [])
+    assert last, "it came in one chunk: ask for two pieces"
+    return itertools.chain(range(1, last, step), [last])
 
 
 async def refused(stand: Stand, answer: Answer, cut: int = 3, **more: Any) -> Fail:
-    """The failure of a continuation, of an answer that had not ended."""
+    """The failure of a continuation, of an answer that had not ended if it came in pieces."""
     sent = chunks(answer)
-    sent = sent[: min(cut, max(1, len(sent) - 1))]
-    rest = await go_on(stand, answer, partial_of(sent), **more)
+    rest = await go_on(stand, answer, partial_of(sent[:-1][:cut] or sent), **more)
     fail = rest.frames[-1]
     assert isinstance(fail, Fail)
     assert not chunks(rest)

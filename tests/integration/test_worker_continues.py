@@ -67,7 +67,7 @@ async def test_a_chat_goes_on_wherever_it_was_cut(
 ) -> None:
     await stand.worker(engine=engine)
     body = CHAT if limited else {"messages": CHAT["messages"]}
-    answer = await whole(stand, body)
+    answer = await whole(stand, body, pieces=2)
     assert answer.text == expected_text(CHAT, 12)
     for cut in cuts(answer, step=3):
         rest = await goes_on(stand, answer, cut)

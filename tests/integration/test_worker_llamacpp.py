@@ -134,10 +134,10 @@ async def test_answers_go_on_where_another_worker_stopped(
         (CHAT | {"messages": begun, "max_tokens": 8}, Endpoint.CHAT),
         (COMPLETION | {"max_tokens": 12}, Endpoint.COMPLETIONS),
     ):
-        answer = await whole(stand, body, endpoint)
+        answer = await whole(stand, body, endpoint, pieces=2)
         for cut in cuts(answer, step=5):
             await goes_on(stand, answer, cut)
-    answer = await whole(stand, CHAT | {"messages": EMOJIS})
+    answer = await whole(stand, CHAT | {"messages": EMOJIS}, pieces=2)
     for cut in cuts(answer, step=2):
         partial = partial_of(chunks(answer)[:cut])
         rest = await go_on(stand, answer, partial)

@@ -53,7 +53,7 @@ async def it_goes_on(stand: Stand, worker: WorkerProcess) -> None:
         ({"prompt": "One, two,", "max_tokens": 9, "temperature": 0}, Endpoint.COMPLETIONS),
         ({"prompt": "One, two,", "temperature": 0}, Endpoint.COMPLETIONS),  # up to the default
     ):
-        answer = await whole(stand, body, endpoint)
+        answer = await whole(stand, body, endpoint, pieces=2)
         end = answer.frames[-1]
         assert isinstance(end, End)
         ids = b"".join(chunk.tokens for chunk in chunks(answer))
@@ -82,7 +82,7 @@ async def it_goes_on(stand: Stand, worker: WorkerProcess) -> None:
 async def up_to_emoji(stand: Stand) -> tuple[Answer, Partial]:
     """An answer that came in pieces of which one ends with its first character."""
     for _ in range(10):
-        answer = await whole(stand, EMOJIS)
+        answer = await whole(stand, EMOJIS, pieces=2)
         for cut in cuts(answer):
             partial = partial_of(chunks(answer)[:cut])
             if partial.text == "🎉":
