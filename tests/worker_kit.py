@@ -367,7 +367,7 @@ class WorkerProcess:
         names_ = r"^(?:vllm:num_requests_running|llamacpp:requests_processing)\S* (\d+)"
         return sum(int(number) for number in re.findall(names_, page, re.MULTILINE))
 
-    async def engine_idle(self, seconds: float = 20.0) -> None:
+    async def engine_idle(self, seconds: float = 2.0) -> None:
         """Wait until the engine works on nothing."""
         async with asyncio.timeout(seconds):
             while self.engine_running():  # noqa: ASYNC110  # it is asked

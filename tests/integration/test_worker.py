@@ -73,7 +73,7 @@ async def test_a_cancelled_stream_frees_the_engine_and_the_queue(stand: Stand) -
     await answer.frame(Chunk, 3)
     assert worker.engine_running() == 1
     await stand.edge.control(accepted.worker, Cancel(answer.request.id))
-    await worker.engine_idle(2.0)
+    await worker.engine_idle()
     fail = await answer.ended()
     assert isinstance(fail, Fail)
     assert (fail.code, fail.retryable) == (Code.CANCELLED, False)

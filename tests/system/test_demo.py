@@ -105,7 +105,7 @@ def test_a_second_start_is_quick_and_keeps_key_and_ports(tmp_path: Path) -> None
         ports = (first.folder / "ports.json").read_text()
     began = time.monotonic()
     with running(tmp_path, *SIM) as second:
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 20
         assert second.info()["api_key"] == key
         assert (second.folder / "ports.json").read_text() == ports
         assert ask(second)
@@ -144,7 +144,7 @@ def test_each_signal_ends_it_soon_with_an_answer_under_way(
         )
         next(stream)
         demo.process.send_signal(number)
-        assert demo.process.wait(30) == 0
+        assert demo.process.wait(15) == 0
         stream.close()
     assert gone(pids, 0)
 
@@ -161,7 +161,7 @@ def test_a_signal_told_twice_is_one_and_a_second_ends_it_at_once(tmp_path: Path)
         time.sleep(1.5)  # time enough to end, were it two
         assert demo.process.poll() is None
         demo.process.send_signal(signal.SIGINT)
-        assert demo.process.wait(15) == 1
+        assert demo.process.wait(2) == 1
         stream.close()
     assert gone(pids, 0)
 
@@ -171,7 +171,7 @@ def test_nothing_survives_even_a_killed_demo(tmp_path: Path) -> None:
         pids = demo.info()["pids"]
         demo.process.kill()
         demo.process.wait()
-        assert gone(pids, 20)
+        assert gone(pids, 5)
         with running(tmp_path, *SIM) as again:
             assert ask(again)
 
