@@ -26,7 +26,7 @@ from headrace.runtime import apikeys
 from headrace.runtime.bus import Bus, BusOptions, Message
 from headrace.runtime.jetstream import ACK, JetStream, delivery_of
 from headrace.runtime.logging import setup
-from headrace.slurm.loopback import free_ports
+from headrace.slurm.loopback import free_port
 from loadtests.processes import ended
 from tests.nats import NatsServer, StartNats
 
@@ -148,7 +148,7 @@ class Hub:
 
 @pytest.fixture
 def hub(nats_process: StartNats, tmp_path: Path) -> Hub:
-    (port,) = free_ports(1)
+    port = free_port()
     config = tmp_path / "hub.conf"
     config.write_text(HUB_CONF.format(port=port, dir=tmp_path / "jetstream"))
     return Hub(nats_process(config, port), port)
@@ -165,7 +165,7 @@ def start_edge(hub: Hub, tmp_path: Path) -> Iterator[StartEdge]:
             key_options: Mapping[str, Any] = MappingProxyType({}),
             **options: Any,
         ) -> Edge:
-            (port,) = free_ports(1)
+            port = free_port()
             secret, key = tmp_path / "api.secret", apikeys.mint()
             secret.unlink(missing_ok=True)
             digest = apikeys.digest(apikeys.create_secret(secret), key)

@@ -1,4 +1,4 @@
-"""Where things of the bench are and listen."""
+"""Where things of the bench are."""
 
 import os
 from pathlib import Path

@@ -7,12 +7,12 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from headrace.cli.demo.processes import descendants
 from tests.path_kit import Demo, expected, running, stream
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh, pytest.mark.timeout(240)]
@@ -60,13 +60,13 @@ def restarted(part: str) -> Blow:
 
 async def session_killed(demo: Demo) -> None:
     """What sshd has forked for the connection, and the gate below that."""
-    signal_all(children(demo.pid("sshd")), signal.SIGKILL)
+    signal_all(descendants(demo.pid("sshd")), signal.SIGKILL)
 
 
 async def cut(demo: Demo) -> None:
     """The SSH connection is silent for a while, and no new one comes about."""
     sshd = demo.pid("sshd")
-    stopped = [sshd, *children(sshd)]
+    stopped = [sshd, *descendants(sshd)]
     signal_all(stopped, signal.SIGSTOP)
     try:
         await asyncio.sleep(CUT_SECONDS)
@@ -77,7 +77,7 @@ async def cut(demo: Demo) -> None:
 async def out_of_walltime(demo: Demo) -> None:
     """As Slurm ends a job whose time is over: SIGTERM, and soon SIGKILL for all of it."""
     worker = demo.pid("worker-1")
-    job = [worker, *children(worker)]
+    job = [worker, *descendants(worker)]
     os.kill(worker, signal.SIGTERM)
     await asyncio.sleep(LEFT_SECONDS)
     signal_all(job, signal.SIGKILL)
@@ -87,16 +87,6 @@ def signal_all(pids: list[int], number: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-def children(pid: int) -> list[int]:
-    """The processes below `pid`, deepest last."""
-    found = []
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # gone meanwhile
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += [int(child), *children(int(child))]
-    return found
 
 
 BLOWS = {

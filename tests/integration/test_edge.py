@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Fail
 from headrace.protocol.names import LANES
 from headrace.protocol.state import WorkerPhase
-from headrace.slurm.loopback import free_ports
+from headrace.slurm.loopback import free_port
 from tests.edge_kit import (
     DONE,
     MODEL,
@@ -49,7 +50,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture
 async def way(hub: Hub) -> AsyncIterator[Proxy]:
     """To the hub."""
-    (port,) = free_ports(1)
+    port = free_port()
     proxy = Proxy(port, hub.port)
     await proxy.start()
     yield proxy
@@ -466,7 +467,9 @@ async def test_what_a_dead_edge_has_left_is_taken_out_of_the_queue(
     edge.process.kill()
     await asyncio.gather(*asking, return_exceptions=True)
     start_edge()
+    began = time.monotonic()
     assert await nothing_waits(worker)
+    assert time.monotonic() - began < 10
     assert await asyncio.wait_for(worker.broadcasts.get(), 10) == Gone(taken.request.edge)
 
 

@@ -13,7 +13,7 @@ import pytest
 from headrace.cli.site import Site
 from headrace.protocol import subjects
 from headrace.protocol.names import Slug
-from headrace.slurm.loopback import free_ports
+from headrace.slurm.loopback import free_port
 from tests.nats import NatsServer, StartNats
 from tests.site_kit import (
     CLUSTER,
@@ -242,7 +242,7 @@ async def test_a_stolen_web_machine_reaches_only_what_the_leaf_permits(
     """All of the web machine's keys, and a server of the thief's own without any permissions."""
     with_observer(running.leaf_conf)
     running.leaf()
-    (port,) = free_ports(1)
+    port = free_port()
     config = tmp_path / "rogue/rogue.conf"
     config.parent.mkdir()
     config.write_text(
@@ -272,7 +272,7 @@ async def test_a_stolen_cluster_reaches_no_requests_and_of_other_clusters_only_p
     running: Running, nats: StartNats, tmp_path: Path
 ) -> None:
     """The thief has the cluster's side of the link, with a server that permits him anything."""
-    (port,) = free_ports(1)
+    port = free_port()
     link = nkeys.from_seed(bytearray(running.link_seed.encode())).public_key.decode()
     config = tmp_path / "rogue/rogue.conf"
     config.parent.mkdir()
@@ -301,7 +301,7 @@ async def test_a_stolen_cluster_reaches_no_requests_and_of_other_clusters_only_p
 async def test_a_stolen_cluster_cannot_touch_the_queue_itself(
     running: Running, nats: StartNats, tmp_path: Path
 ) -> None:
-    (port,) = free_ports(1)
+    port = free_port()
     link = nkeys.from_seed(bytearray(running.link_seed.encode())).public_key.decode()
     config = tmp_path / "rogue/rogue.conf"
     config.parent.mkdir()
@@ -382,7 +382,7 @@ async def test_the_gates_port_is_for_leaf_links_with_the_links_key_alone(
     gate = running.cluster.gate_port
     for seed in (None, running.link_seed, running.seed(f"clusters/{CLUSTER}/keys/worker.nk")):
         assert is_refused(gate, seed), "a client is no leaf"
-    (port,) = free_ports(1)
+    port = free_port()
     config = tmp_path / "rogue/rogue.conf"
     config.parent.mkdir()
     config.write_text(ROGUE_HUB.format(port=port, gate=running.cluster.gate_port, seed=new_seed()))
