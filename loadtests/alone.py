@@ -10,9 +10,9 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from headrace.gateway import migrations
-from headrace.gateway.database import Database
-from headrace.runtime import apikeys
+from headrace.gateway.policy import api_keys
+from headrace.gateway.store import migrations
+from headrace.gateway.store.database import Database
 
 START_SECONDS = 60.0
 
@@ -22,7 +22,7 @@ def edge_alone() -> Iterator[tuple[int, Path]]:
     """Its port and its log."""
     with tempfile.TemporaryDirectory(prefix="hr-alone-") as name:
         folder = Path(name)
-        apikeys.create_secret(folder / "api.secret")
+        api_keys.create_secret(folder / "api.secret")
         database = Database(f"sqlite+pysqlite:///{folder}/gateway.db")
         migrations.migrate(database)
         database.close()

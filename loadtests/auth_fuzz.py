@@ -21,12 +21,12 @@ from typing import Final
 
 import msgspec
 
-from headrace.edge.keys import KeyRing
-from headrace.gateway.reading import Records
-from headrace.gateway.records import EVERYONE, Group, Key, User
-from headrace.gateway.snapshot import Snapshot
+from headrace.edge.auth.api_keys import KeyRing
+from headrace.gateway.policy import api_keys
+from headrace.gateway.policy.records import EVERYONE, Group, Key, User
+from headrace.gateway.policy.snapshot import Snapshot
+from headrace.gateway.store.queries import Records
 from headrace.protocol.errors import Code, HeadraceError
-from headrace.runtime import apikeys
 
 RESULT: Final = Path(__file__).parent / "results" / "auth-fuzz.json"
 SECRET: Final = bytes(range(32))
@@ -88,7 +88,7 @@ class Door:
 
 
 def _record(id: str, key: str, revoked: float | None = None) -> Key:
-    return Key(id=id, digest=apikeys.digest(SECRET, key), owner="ada", revoked=revoked)
+    return Key(id=id, digest=api_keys.digest(SECRET, key), owner="ada", revoked=revoked)
 
 
 def mutated(key: bytes, dice: random.Random) -> bytes:
@@ -124,7 +124,7 @@ def header(keys: Sequence[bytes], dice: random.Random) -> bytes:
         return dice.randbytes(dice.randrange(0, 700))
     if kind == 1:
         # Well formed, of nobody: it gets as far as the dictionary.
-        return b"Bearer " + apikeys.mint().encode()
+        return b"Bearer " + api_keys.mint().encode()
     prefix = dice.choice(keys)[: dice.randrange(52)] if kind == 2 else b""
     if prefix:
         body = prefix + dice.choice(keys)[len(prefix) :]
@@ -147,8 +147,8 @@ def expected(door: Door, headers: list[tuple[bytes, bytes]]) -> bool:
 def run(count: int, seed: int) -> tuple[Counter[str], list[bytes]]:
     """Try `count` headers in this process; the outcomes, and some of them for HTTP."""
     dice = random.Random(seed)
-    live = [apikeys.mint() for _ in range(OWNERS)]
-    dead = [apikeys.mint() for _ in range(OWNERS)]
+    live = [api_keys.mint() for _ in range(OWNERS)]
+    dead = [api_keys.mint() for _ in range(OWNERS)]
     door = Door(live, dead)
     keys = [key.encode() for key in live + dead]
     found: Counter[str] = Counter()

@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.runtime import apikeys
+from headrace.gateway.policy import api_keys
 from loadtests.auth_fuzz import Door
 
 RESULT: Final = Path(__file__).parent / "results" / "auth-timing.json"
@@ -47,22 +47,22 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 def near(key: str, right: int) -> str:
     """A well-formed key of nobody that begins like `key`."""
-    other = apikeys.mint()
+    other = api_keys.mint()
     body = key[:right] + other[right:46]
-    return body + apikeys._checksum(body)  # noqa: SLF001  # an attacker can compute it, too
+    return body + api_keys._checksum(body)  # noqa: SLF001  # an attacker can compute it, too
 
 
 def measure(right: int, turns: int) -> Row:
     """Time blocks of both kinds in turns."""
     dice = random.Random(right)
-    live = [apikeys.mint() for _ in range(1000)]
+    live = [api_keys.mint() for _ in range(1000)]
     door = Door(live, ())
     times: dict[str, list[float]] = {"near": [], "random": [], "other": []}
     for _ in range(turns):
         blocks = {
             "near": [_headers(near(dice.choice(live), right)) for _ in range(BLOCK)],
-            "random": [_headers(apikeys.mint()) for _ in range(BLOCK)],
-            "other": [_headers(apikeys.mint()) for _ in range(BLOCK)],
+            "random": [_headers(api_keys.mint()) for _ in range(BLOCK)],
+            "other": [_headers(api_keys.mint()) for _ in range(BLOCK)],
         }
         for kind in dice.sample(sorted(blocks), 3):
             began = perf_counter_ns()

@@ -17,10 +17,10 @@ from typing import Any, Final
 import nats
 import uvloop
 
-from headrace.runtime.bus import Bus, BusOptions
+from headrace.devcluster.loopback import free_port
 from headrace.runtime.logging import setup
-from headrace.slurm.loopback import free_port
-from tests.parts import nats_server
+from headrace.runtime.nats.bus import Bus, BusOptions
+from tests.support.parts import nats_server
 
 MESSAGES: Final = 50_000
 TRIPS: Final = 2_000

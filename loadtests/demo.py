@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.slurm.loopback import free_port
+from headrace.devcluster.loopback import free_port
 from loadtests.bench.places import python_path
 from loadtests.load.plans import Closed, Plan
 from loadtests.processes import ended

@@ -24,15 +24,15 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from headrace.cli.credentials import write_private
 from headrace.cli.demo import probes
-from headrace.gateway import migrations
-from headrace.gateway.database import Database
-from headrace.gateway.desk import Actor
-from headrace.gateway.office import Office
-from headrace.gateway.records import Kind, Limit, Metric, Window
-from headrace.runtime import apikeys
-from headrace.slurm.loopback import free_port
+from headrace.cli.setup.credentials import write_private
+from headrace.devcluster.loopback import free_port
+from headrace.gateway.admin.action import Actor
+from headrace.gateway.admin.service import Office
+from headrace.gateway.policy import api_keys
+from headrace.gateway.policy.records import Kind, Limit, Metric, Window
+from headrace.gateway.store import migrations
+from headrace.gateway.store.database import Database
 from loadtests.bench import stages
 from loadtests.bench.hops import stub
 from loadtests.bench.models import FAST, STUB_NEAR
@@ -187,7 +187,7 @@ def _people(web: Path) -> str:
     """A store with somebody in a group, and limits on everything; the key."""
     database = Database(f"sqlite+pysqlite:///{web}/cost.db")
     migrations.migrate(database)
-    secret = apikeys.load_secret(web / "keys/api.secret")
+    secret = api_keys.load_secret(web / "keys/api.secret")
     office = Office(database, secret, Actor("bench", "cli"))
     office.groups.put("chemistry", models=MODELS)
     key = office.keys.create(OWNER, make=True, groups=("chemistry",)).key

@@ -7,17 +7,17 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests import processes
-from tests.parts import PARTS, why_missing
+from tests.support import processes
+from tests.support.parts import PARTS, why_missing
 
 pytest_plugins = [
-    "tests.nats",
-    "tests.ssh",
-    "tests.edge_kit",
-    "tests.gateway_kit",
-    "tests.gate_kit",
-    "tests.slurm_kit",
-    "tests.worker_kit",
+    "tests.support.nats_kit",
+    "tests.support.ssh_kit",
+    "tests.support.edge_kit",
+    "tests.support.stores",
+    "tests.support.gateway_edges",
+    "tests.support.slurm_kit",
+    "tests.support.worker_kit",
 ]
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}

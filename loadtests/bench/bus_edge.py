@@ -10,15 +10,15 @@ from typing import Final, Self
 
 import msgspec
 
-from headrace.edge.peers import BEAT_SECONDS
+from headrace.edge.dispatch.edge_peers import BEAT_SECONDS
 from headrace.protocol import codec, names, subjects
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.frames import Chunk, End, Fail, Frame
 from headrace.protocol.names import Slug
 from headrace.protocol.requests import VERSION, Request
 from headrace.runtime import logging
-from headrace.runtime.bus import Bus, BusOptions, Message
-from headrace.runtime.jetstream import JetStream
+from headrace.runtime.nats.bus import Bus, BusOptions, Message
+from headrace.runtime.nats.jetstream import JetStream
 from loadtests.bench.stage import Stage
 
 DEADLINE_SECONDS: Final = 600.0

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from headrace.cli.demo import probes
-from headrace.slurm.loopback import free_port
+from headrace.devcluster.loopback import free_port
 from loadtests.bench.machine import Machine, machine
 from loadtests.bench.metered import Metered, metered
 from loadtests.bench.models import FAST

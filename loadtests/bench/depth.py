@@ -13,8 +13,8 @@ from typing import Final
 from headrace.protocol import codec, names, subjects
 from headrace.protocol.names import Slug
 from headrace.runtime import logging
-from headrace.runtime.bus import Bus, BusOptions, Message
-from headrace.runtime.jetstream import ACK, JetStream
+from headrace.runtime.nats.bus import Bus, BusOptions, Message
+from headrace.runtime.nats.jetstream import ACK, JetStream
 from loadtests.bench.bus_edge import DEADLINE_SECONDS, LANE, BusEdge, chat
 from loadtests.bench.models import ASLEEP, FAST
 from loadtests.bench.points import Effort, Point, point

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from headrace.cli.demo import probes
-from headrace.slurm.loopback import free_port
+from headrace.devcluster.loopback import free_port
 from loadtests.bench.parts import NotServing, Running
 from loadtests.bench.places import ROOT
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from headrace.cli.demo import processes
-from headrace.cli.demo.part import Probe
+from headrace.cli.demo.component import Probe
 from headrace.cli.demo.probes import until
 from loadtests.bench.places import python_path
 

@@ -13,9 +13,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from headrace.cli.credentials import ssh_key, write_private
 from headrace.cli.demo import probes, ssh_server
-from headrace.slurm.loopback import free_port
+from headrace.cli.setup.credentials import ssh_key, write_private
+from headrace.devcluster.loopback import free_port
 from loadtests.bench.parts import NotServing, Running
 
 SESSIONS: Final = 4096

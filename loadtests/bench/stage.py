@@ -12,15 +12,15 @@ from typing import Any
 
 import msgspec
 
-from headrace.cli import daemon_conf
-from headrace.cli.credentials import write_private
-from headrace.cli.demo import engine_watch, parts, probes, processes
-from headrace.cli.demo.part import Part, Probe
+from headrace.cli.demo import components, engine_watch, probes, processes
+from headrace.cli.demo.component import Part, Probe
 from headrace.cli.demo.workspace import Workspace
 from headrace.cli.http import HttpError, get_json
-from headrace.cli.site import Model as Offered
-from headrace.cli.site import Site
-from headrace.slurm.loopback import free_port
+from headrace.cli.setup import daemon_conf
+from headrace.cli.setup.credentials import write_private
+from headrace.cli.setup.site import Model as Offered
+from headrace.cli.setup.site import Site
+from headrace.devcluster.loopback import free_port
 from loadtests.bench.models import SLOTS, Model
 from loadtests.bench.parts import Running, wait
 
@@ -132,7 +132,7 @@ class Stage:
         tables = model.tables(sys.executable, self._ports[model.name])
         cluster = self._site.clusters[0]
         write_private(file, daemon_conf.worker(cluster, Offered(model.name), *tables))
-        like = parts.by_hand(self._place, self._site, "", 1)[0]
+        like = components.by_hand(self._place, self._site, "", 1)[0]
         argv = tuple(str(file) if each.endswith("worker.toml") else each for each in like.argv)
         env = {**like.env, "HEADRACE_WORKER__SLOTS": str(SLOTS)}
         if model.at_hub:

@@ -8,11 +8,11 @@ from typing import Final
 
 import msgspec
 
-from headrace.cli import credentials, nats_conf
-from headrace.cli.demo import parts, ports, site, ssh_server
+from headrace.cli.demo import components, ports, site, ssh_server
 from headrace.cli.demo import workspace as workspaces
 from headrace.cli.demo.engines import EngineTable
-from headrace.cli.site import Model as Offered
+from headrace.cli.setup import credentials, nats_conf
+from headrace.cli.setup.site import Model as Offered
 from loadtests.bench.models import AT_HUB, NAMES
 from loadtests.bench.stage import Stage
 
@@ -46,7 +46,7 @@ async def opened() -> AsyncIterator[Stage]:
         credentials.write_private(place.web / "hub.conf", rights)
         server = ssh_server.prepare(place.run, line, chosen["ssh"])
         async with AsyncExitStack() as stack:
-            stage = Stage(place, made, parts.all_of(place, made, server, []), stack)
+            stage = Stage(place, made, components.all_of(place, made, server, []), stack)
             await stage.start("bridge", "sshd", "leaf", "hub")
             await stage.linked()
             await stage.start("edge")

@@ -19,11 +19,11 @@ from headrace.protocol.names import ProcessId, RequestId, Slug
 from headrace.protocol.requests import VERSION, Request
 from headrace.protocol.state import WorkerPhase, WorkerState
 from headrace.runtime import logging
-from headrace.runtime.bus import Bus, BusOptions, Message
 from headrace.runtime.engine import Lanes
-from headrace.runtime.jetstream import ACK, JetStream, delivery_of
+from headrace.runtime.nats.bus import Bus, BusOptions, Message
+from headrace.runtime.nats.jetstream import ACK, JetStream, delivery_of
 from headrace.worker.heartbeat import BEAT_SECONDS
-from headrace.worker.puller import Puller
+from headrace.worker.queue.pull_scheduler import Puller
 from headrace.worker.service import PUMP_SECONDS
 from loadtests.sim.bodies import Task
 from loadtests.sim.events import Events

@@ -12,7 +12,7 @@ from collections import deque
 from itertools import count
 from typing import Final, NamedTuple
 
-from headrace.scaler.observations import Ended, Job, JobPhase, Observation, Outcome
+from headrace.scaler.policy.observations import Ended, Job, JobPhase, Observation, Outcome
 from loadtests.day.arrivals import Load
 from loadtests.day.waits import Waits
 

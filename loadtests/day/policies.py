@@ -4,9 +4,9 @@ import math
 from bisect import bisect_right
 from typing import Protocol
 
-from headrace.scaler.learning import Learned
-from headrace.scaler.observations import JobPhase
-from headrace.scaler.policy import Cancel, Drain, Submit, observe
+from headrace.scaler.policy.decide import Cancel, Drain, Submit, observe
+from headrace.scaler.policy.learned import Learned
+from headrace.scaler.policy.observations import JobPhase
 from headrace.scaler.spec import Scaling
 from loadtests.day.cluster import Cluster
 

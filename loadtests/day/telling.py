@@ -11,8 +11,8 @@ import msgspec
 
 from headrace.protocol.plan import Interval
 from headrace.protocol.waiting import Supply, wait
-from headrace.scaler.arrival import ready_in
-from headrace.scaler.observations import JobPhase
+from headrace.scaler.policy.eta import ready_in
+from headrace.scaler.policy.observations import JobPhase
 from headrace.scaler.spec import Scaling
 from loadtests.day.cluster import Cluster
 from loadtests.day.policies import Ours

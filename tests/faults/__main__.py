@@ -16,14 +16,14 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from tests import processes
 from tests.faults.harness import cell, report, scaler, storm
 from tests.faults.harness.cell import Result
 from tests.faults.harness.faults import FAULTS, Blow, Fault
 from tests.faults.harness.phases import Phase
 from tests.faults.harness.site import Plan, Site, running
 from tests.faults.harness.storm import Storm
-from tests.parts import ROOT, why_missing
+from tests.support import processes
+from tests.support.parts import ROOT, why_missing
 
 RESULTS = ROOT / "loadtests/results/faults.md"
 STORM = Plan(slots=16, engine_slots=12, deadline_seconds=300.0)

@@ -10,13 +10,13 @@ from typing import Final
 
 import msgspec
 
-from headrace.edge.answer import Answer, Phase, Step
+from headrace.edge.dispatch.response_assembler import Answer, Phase, Step
 from headrace.edge.main import main as edge_main
 from headrace.protocol.frames import Accepted, Frame
-from headrace.runtime.bus import Message
-from headrace.runtime.jetstream import ACK
-from headrace.worker.intake import Intake
+from headrace.runtime.nats.bus import Message
+from headrace.runtime.nats.jetstream import ACK
 from headrace.worker.main import main as worker_main
+from headrace.worker.queue.intake import Intake
 from tests.faults.harness.site import BROKEN
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headrace.devcluster.loopback import free_ports
 from headrace.protocol.errors import Code
-from headrace.slurm.loopback import free_ports
 from tests.faults.harness import report
 from tests.faults.harness.cell import Result
 from tests.faults.harness.faults import FAULTS, PARTS, Blow, Fault, choices, first_word

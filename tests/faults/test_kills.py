@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from headrace.cli.demo.processes import descendants
-from tests.path_kit import Demo, expected, running, stream
+from tests.support.running_demo import Demo, expected, running, stream
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh, pytest.mark.timeout(240)]
 

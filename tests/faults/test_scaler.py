@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.farm_kit import Farm, running
 from tests.faults.harness import scaler
 from tests.faults.harness.faults import Fault
 from tests.faults.harness.phases import Phase
 from tests.faults.harness.verdict import Kind
+from tests.support.slurm_site import Farm, running
 
 pytestmark = [
     pytest.mark.anyio, pytest.mark.slurm, pytest.mark.openssh, pytest.mark.timeout(300),

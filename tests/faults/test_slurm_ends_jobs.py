@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from headrace.slurm.local import HIGH, LocalOptions
-from tests.farm_kit import Farm, eventually, running
-from tests.load_kit import http_session, load
-from tests.path_kit import expected, stream
+from headrace.devcluster.local import HIGH, LocalOptions
+from tests.support.running_demo import expected, stream
+from tests.support.slurm_site import Farm, eventually, running
+from tests.support.steady_load import http_session, load
 
 pytestmark = [
     pytest.mark.anyio, pytest.mark.slurm, pytest.mark.openssh, pytest.mark.timeout(400),

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.farm_kit import COMMANDS, Farm, Place, eventually, running
-from tests.load_kit import http_session, load
+from tests.support.slurm_site import COMMANDS, Farm, Place, eventually, running
+from tests.support.steady_load import http_session, load
 
 pytestmark = [
     pytest.mark.anyio, pytest.mark.slurm, pytest.mark.openssh, pytest.mark.timeout(300),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import ROOT
+from tests.support.parts import ROOT
 
 pytestmark = [pytest.mark.openssh, pytest.mark.timeout(300)]
 

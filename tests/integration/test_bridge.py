@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from headrace.slurm.loopback import free_port
-from tests.nats import StartNats
-from tests.ssh import StartSsh
-from tests.tunnel_kit import Joined, Way, gone, until
+from headrace.devcluster.loopback import free_port
+from tests.support.nats_kit import StartNats
+from tests.support.ssh_kit import StartSsh
+from tests.support.tunnel_kit import Joined, Way, gone, until
 
 WATCHFUL: dict[str, Any] = {"ping": 1, "silence_seconds": 2.5}
 """The servers ping each other every second, so that silence is soon found."""

@@ -14,9 +14,9 @@ from typing import Any, Self
 
 import pytest
 
-from headrace.slurm.loopback import free_port, free_ports
-from tests.ssh import LOCKED, OpenSsh, StartSsh, new_key, starter
-from tests.tunnel_kit import Bridge, RawLeaf, Streams, Tunnel, until
+from headrace.devcluster.loopback import free_port, free_ports
+from tests.support.ssh_kit import LOCKED, OpenSsh, StartSsh, new_key, starter
+from tests.support.tunnel_kit import Bridge, RawLeaf, Streams, Tunnel, until
 
 pytestmark = pytest.mark.openssh
 

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from headrace.runtime import natsconnection
-from headrace.runtime.bus import Bus, BusError, BusOptions, BusTimeout, Message, NoResponders
 from headrace.runtime.config import ConfigError
 from headrace.runtime.logging import setup
-from tests.edge_kit import Hub, eventually
+from headrace.runtime.nats import connection
+from headrace.runtime.nats.bus import Bus, BusError, BusOptions, BusTimeout, Message, NoResponders
+from tests.support.edge_kit import Hub, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -125,7 +125,7 @@ async def test_a_bad_address_is_told(url: str) -> None:
 async def test_a_bus_that_is_given_up_while_it_connects_leaves_nothing_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(natsconnection, "HANDSHAKE_SECONDS", 600.0)
+    monkeypatch.setattr(connection, "HANDSHAKE_SECONDS", 600.0)
     clients: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
     left = asyncio.Event()
 
@@ -152,7 +152,7 @@ async def test_a_server_that_says_nothing_is_tried_by_one_connection_at_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A hub that hangs accepts connections: each that is given up must bring one other, not two."""
-    monkeypatch.setattr(natsconnection, "HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr(connection, "HANDSHAKE_SECONDS", 0.05)
     open_, most = 0, 0
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

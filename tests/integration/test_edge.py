@@ -14,13 +14,14 @@ import openai
 import pytest
 
 from headrace.cli.demo.processes import descendants
+from headrace.devcluster.loopback import free_port
 from headrace.protocol.control import WINDOW_BYTES, Cancel, Credit, Gone, Resume
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Fail
 from headrace.protocol.names import LANES
 from headrace.protocol.state import WorkerPhase
-from headrace.slurm.loopback import free_port
-from tests.edge_kit import (
+from tests.faults.harness.proxy import Proxy
+from tests.support.edge_kit import (  # fmt: skip
     DONE,
     MODEL,
     SLUG,
@@ -32,8 +33,7 @@ from tests.edge_kit import (
     eventually,
     sse,
     whole,
-)  # fmt: skip
-from tests.faults.harness.proxy import Proxy
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -599,7 +599,7 @@ async def test_requests_survive_the_hubs_death_in_the_queue(
 
 
 def edge_says_503(edge: Edge) -> None:
-    from tests.edge_kit import until
+    from tests.support.edge_kit import until
 
     until(lambda: edge.get("/readyz")[0] == 503, 30)
     assert edge.get("/health")[0] == 503, "the name that engines and their tools give it"

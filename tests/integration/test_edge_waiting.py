@@ -15,7 +15,17 @@ from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.names import Slug
 from headrace.protocol.plan import Facts, Interval, ModelPhase, Plan
 from headrace.protocol.state import WorkerPhase
-from tests.edge_kit import DONE, MODEL, SLUG, Edge, Hub, ScriptedWorker, StartEdge, eventually, sse
+from tests.support.edge_kit import (
+    DONE,
+    MODEL,
+    SLUG,
+    Edge,
+    Hub,
+    ScriptedWorker,
+    StartEdge,
+    eventually,
+    sse,
+)
 
 pytestmark = pytest.mark.anyio
 

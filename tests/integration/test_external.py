@@ -12,13 +12,20 @@ from typing import Any
 import aiohttp
 import pytest
 
-from headrace.slurm.loopback import free_port
-from tests import provider_kit
-from tests.edge_kit import Edge, Hub, eventually
-from tests.gate_kit import ADA, EXTERNAL, Site, StartGate, bearer
-from tests.nats import StartNats
-from tests.provider_kit import ANSWER, KEY, ORGANISATION, ExternalWorker, FakeProvider, write_key
-from tests.site_kit import make_site
+from headrace.devcluster.loopback import free_port
+from tests.support import fake_provider
+from tests.support.edge_kit import Edge, Hub, eventually
+from tests.support.fake_provider import (
+    ANSWER,
+    KEY,
+    ORGANISATION,
+    ExternalWorker,
+    FakeProvider,
+    write_key,
+)
+from tests.support.gateway_edges import ADA, EXTERNAL, Site, StartGate, bearer
+from tests.support.nats_kit import StartNats
+from tests.support.nats_site import make_site
 
 pytestmark = pytest.mark.anyio
 
@@ -122,13 +129,13 @@ async def standing(
     site.office.people.put(ADA, join=["payers"])
     person = site.key()
     async with contextlib.AsyncExitStack() as stack:
-        fake = await stack.enter_async_context(provider_kit.running(site.folder, port))
+        fake = await stack.enter_async_context(fake_provider.running(site.folder, port))
         edge = start_gate(site, bus={"nkey_file": seeds[0]})
         timeout = aiohttp.ClientTimeout(total=30)
         http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         models, file = site.folder / "models.d", site.folder / "provider.key"
         work = await stack.enter_async_context(
-            provider_kit.worker(
+            fake_provider.worker(
                 site.folder,
                 site.hub,
                 "sold-model",
@@ -250,7 +257,7 @@ async def test_anthropic_is_asked_its_way_and_clients_instructions_are_dropped(
 async def test_a_providers_refusal_tells_nothing_of_us(
     stand: Stand, status: int, code: str, told: int, stream: bool
 ) -> None:
-    stand.fake.behave = provider_kit.refusing(status)
+    stand.fake.behave = fake_provider.refusing(status)
     found, said, headers = await stand.ask(stream=stream)
     assert (found, json.loads(said)["error"]["code"]) == (told, code)
     if told == 503:
@@ -259,23 +266,23 @@ async def test_a_providers_refusal_tells_nothing_of_us(
     if status != 400:
         assert f'"status":{status}' in stand.work.log()
     # It goes on by itself when the provider does.
-    stand.fake.behave = provider_kit.answer
+    stand.fake.behave = fake_provider.answer
     assert (await stand.ask())[0] == 200
     assert stand.work.process.returncode is None
 
 
 async def test_a_provider_that_is_busy_is_left_alone_for_as_long_as_it_says(stand: Stand) -> None:
-    stand.fake.behave = provider_kit.refusing(429, retry_after="4")
+    stand.fake.behave = fake_provider.refusing(429, retry_after="4")
     status, _, headers = await stand.ask()
     assert (status, headers["retry-after"]) == (503, "4")
-    stand.fake.behave = provider_kit.answer
+    stand.fake.behave = fake_provider.answer
     asked = time.monotonic()
     assert (await stand.ask())[0] == 200  # it waited in the queue
     assert time.monotonic() - asked > 2
 
 
 async def test_an_outage_is_waited_out_in_the_queue(stand: Stand) -> None:
-    stand.fake.behave, stand.fake.healthy = provider_kit.refusing(502), False
+    stand.fake.behave, stand.fake.healthy = fake_provider.refusing(502), False
     assert (await stand.ask())[0] == 503
     waiting = asyncio.create_task(stand.ask())
 
@@ -286,14 +293,14 @@ async def test_an_outage_is_waited_out_in_the_queue(stand: Stand) -> None:
     await asyncio.sleep(1)  # time enough for what must not be tried
     assert not waiting.done()
     assert len(stand.fake.seen) == 1
-    stand.fake.behave, stand.fake.healthy = provider_kit.answer, True
+    stand.fake.behave, stand.fake.healthy = fake_provider.answer, True
     assert (await waiting)[0] == 200
     await stand.until_ready()
 
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_silent_provider_is_given_up_in_time(stand: Stand, stream: bool) -> None:
-    stand.fake.behave = provider_kit.silent
+    stand.fake.behave = fake_provider.silent
     asked = time.monotonic()
     status, said, _ = await stand.ask(stream=stream)
     assert 1.4 < time.monotonic() - asked < 4
@@ -302,9 +309,11 @@ async def test_a_silent_provider_is_given_up_in_time(stand: Stand, stream: bool)
     assert len(stand.fake.seen) == 1  # and it is not paid for once more
 
 
-@pytest.mark.parametrize("behave", [provider_kit.torn, provider_kit.wrong, provider_kit.unfinished])
+@pytest.mark.parametrize(
+    "behave", [fake_provider.torn, fake_provider.wrong, fake_provider.unfinished]
+)
 async def test_a_stream_that_breaks_ends_with_a_typed_error(
-    stand: Stand, behave: provider_kit.Behave
+    stand: Stand, behave: fake_provider.Behave
 ) -> None:
     stand.fake.behave = behave
     _, said, _ = await stand.ask(stream=True)
@@ -317,7 +326,7 @@ async def test_a_stream_that_breaks_ends_with_a_typed_error(
 async def test_when_the_client_leaves_the_provider_hears_it_within_two_seconds(
     stand: Stand,
 ) -> None:
-    stand.fake.behave = provider_kit.endless
+    stand.fake.behave = fake_provider.endless
     body = {"model": EXTERNAL, "messages": MESSAGES, "stream": True}
     url = f"{stand.edge.url}/v1/chat/completions"
     async with stand.http.post(url, headers=bearer(stand.key), json=body) as answer:
@@ -369,8 +378,8 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_spoken_to(
     port = int(text.split("127.0.0.1:")[1].split("/")[0])
     models, key = file_site.folder / "models.d", file_site.folder / "provider.key"
     async with (
-        provider_kit.running(file_site.folder, port) as fake,
-        provider_kit.worker(file_site.folder, file_site.hub, "sold-model", models=models, key=key),
+        fake_provider.running(file_site.folder, port) as fake,
+        fake_provider.worker(file_site.folder, file_site.hub, "sold-model", models=models, key=key),
     ):
         await eventually(lambda: _holds("cannot be reached", log))
         assert fake.probes == 0
@@ -384,7 +393,7 @@ async def test_a_worker_that_is_lost_is_followed_by_another_unless_words_were_sa
     file_site: Site, start_gate: StartGate
 ) -> None:
     async with standing(file_site, start_gate) as stand:
-        stand.fake.behave = provider_kit.endless
+        stand.fake.behave = fake_provider.endless
         said = asyncio.create_task(stand.ask(stream=True))
         silent = None
 
@@ -392,7 +401,7 @@ async def test_a_worker_that_is_lost_is_followed_by_another_unless_words_were_sa
             return bool(stand.fake.seen)
 
         await eventually(has_begun)
-        stand.fake.behave = provider_kit.silent
+        stand.fake.behave = fake_provider.silent
         silent = asyncio.create_task(stand.ask())
 
         async def have_both() -> bool:
@@ -400,9 +409,9 @@ async def test_a_worker_that_is_lost_is_followed_by_another_unless_words_were_sa
 
         await eventually(have_both)
         stand.work.process.kill()
-        stand.fake.behave = provider_kit.answer
+        stand.fake.behave = fake_provider.answer
         models = file_site.folder / "models.d"
-        async with provider_kit.worker(
+        async with fake_provider.worker(
             file_site.folder, file_site.hub, "sold-model", models=models, key=stand.work.key
         ):
             assert "not_continued" in (await said)[1]

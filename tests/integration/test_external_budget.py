@@ -10,13 +10,13 @@ import aiohttp
 import pytest
 from sqlalchemy import select
 
-from headrace.gateway import reading, schema, usage
-from headrace.gateway.records import Kind, Limit, Metric, Window
+from headrace.gateway.policy.records import Kind, Limit, Metric, Window
+from headrace.gateway.store import queries, schema, usage
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import End, Fail, Timings, Usage
 from headrace.protocol.names import Slug
-from tests.edge_kit import MODEL, Edge, Job, ScriptedWorker, eventually, whole
-from tests.gate_kit import ADA, EXTERNAL, SOLD, Answered, Site, StartGate, ask
+from tests.support.edge_kit import MODEL, Edge, Job, ScriptedWorker, eventually, whole
+from tests.support.gateway_edges import ADA, EXTERNAL, SOLD, Answered, Site, StartGate, ask
 
 pytestmark = pytest.mark.anyio
 
@@ -272,7 +272,7 @@ async def test_a_groups_budget_and_a_users_stop_as_hard(
 
 def _all(site: Site) -> list[Limit]:
     with site.database.read() as connection:
-        return reading.limits(connection)
+        return queries.limits(connection)
 
 
 async def test_models_tell_that_they_leave_the_site(

@@ -12,13 +12,14 @@ from click.testing import CliRunner
 from headrace.cli.doctor import web
 from headrace.cli.doctor.finding import Level
 from headrace.cli.main import main
-from headrace.gateway import migrations, site
-from headrace.gateway.database import Database
-from headrace.runtime.external import model
-from headrace.runtime.external.money import Price
-from headrace.runtime.external.provider import ProviderOptions
-from headrace.worker.provider import external, rewrite
-from tests.parts import ROOT
+from headrace.external import model
+from headrace.external.money import Price
+from headrace.external.provider import ProviderOptions
+from headrace.gateway import config
+from headrace.gateway.store import migrations
+from headrace.gateway.store.database import Database
+from headrace.worker.provider import options, rewrite
+from tests.support.parts import ROOT
 
 PAGE = (ROOT / "docs/guides/external.md").read_text()
 COMMANDS = re.findall(r"^\$ (headrace .*)$", PAGE, re.MULTILINE)
@@ -40,7 +41,7 @@ def test_the_page_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     key.write_text("the-key-of-the-provider\n")
     (tmp_path / "site/web/models.d/gpt-4o.toml").write_text(FILE)
     assert "ok, gpt-4o as gpt-4o, external" in run(check)
-    sold = external.load(tmp_path / "site/web/external.toml", "gpt-4o", {})
+    sold = options.load(tmp_path / "site/web/external.toml", "gpt-4o", {})
     assert sold.file.budget.user_per_day == 2.0
 
     found = {each.hop: each.level for each in web.look(tmp_path / "site/web")}
@@ -49,7 +50,7 @@ def test_the_page_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     found = {each.hop: each.level for each in web.look(tmp_path / "site/web")}
     assert found["key of gpt-4o"] is Level.BAD
 
-    store = Database(site.load(tmp_path / "site/web/edge.toml", {}).store.url)
+    store = Database(config.load(tmp_path / "site/web/edge.toml", {}).store.url)
     migrations.migrate(store)  # as the edge does when it starts
     store.close()
     for command in rights:

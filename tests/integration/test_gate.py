@@ -12,10 +12,10 @@ from typing import Any
 import asyncssh
 import pytest
 
-from headrace.slurm.gate import EXIT_UNREACHABLE
-from headrace.slurm.loopback import free_port
-from tests.ssh import EmbeddedSsh, StartSsh, new_key
-from tests.tunnel_kit import RawLeaf, Tunnel, gone
+from headrace.devcluster.loopback import free_port
+from headrace.gate.main import EXIT_UNREACHABLE
+from tests.support.ssh_kit import EmbeddedSsh, StartSsh, new_key
+from tests.support.tunnel_kit import RawLeaf, Tunnel, gone
 
 REQUESTS: list[dict[str, Any]] = [
     {"command": "touch {loot}"},

@@ -12,13 +12,33 @@ import openai
 import pytest
 from sqlalchemy import select, text
 
-from headrace.gateway import backup, reading, schema
-from headrace.gateway.records import EVERYONE, Kind, Limit, Metric, Window
+from headrace.gateway.policy.records import EVERYONE, Kind, Limit, Metric, Window
+from headrace.gateway.store import backup, queries, schema
 from headrace.protocol.control import Cancel
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import End, Fail, Timings, Usage
-from tests.edge_kit import DONE, MODEL, SLUG, Edge, ScriptedWorker, eventually, sse, until, whole
-from tests.gate_kit import ADA, BOB, CHAT, EXTERNAL, Answered, Site, StartGate, ask, bearer
+from tests.support.edge_kit import (
+    DONE,
+    MODEL,
+    SLUG,
+    Edge,
+    ScriptedWorker,
+    eventually,
+    sse,
+    until,
+    whole,
+)
+from tests.support.gateway_edges import (
+    ADA,
+    BOB,
+    CHAT,
+    EXTERNAL,
+    Answered,
+    Site,
+    StartGate,
+    ask,
+    bearer,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -104,7 +124,7 @@ async def test_a_change_holds_on_every_edge_within_five_seconds(
 
 def listed(site: Site) -> list[Any]:
     with site.database.read() as connection:
-        return reading.keys(connection)
+        return queries.keys(connection)
 
 
 async def test_a_key_expires_by_itself(
@@ -359,7 +379,7 @@ async def test_every_request_is_accounted_without_its_content(
     assert "PLANTED" not in edge.log()
     assert ADA not in edge.log()
     with site.database.read() as connection:
-        used = reading.keys(connection)[0].last_used
+        used = queries.keys(connection)[0].last_used
     assert used is not None
     assert abs(used - time.time()) < 30
 

@@ -8,9 +8,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.edge_kit import MODEL, Edge, eventually
-from tests.gate_kit import ADA, BOB, Site, StartGate, bearer
 from tests.integration.test_gateway_usage import THREE_DAYS, write
+from tests.support.edge_kit import MODEL, Edge, eventually
+from tests.support.gateway_edges import ADA, BOB, Site, StartGate, bearer
 
 pytestmark = pytest.mark.anyio
 

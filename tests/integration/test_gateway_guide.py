@@ -16,17 +16,17 @@ import aiohttp
 import nkeys
 import pytest
 
-from headrace.cli import credentials
+from headrace.cli.setup import credentials
+from headrace.devcluster.loopback import free_ports
 from headrace.protocol import names, subjects
 from headrace.protocol.names import Slug
-from headrace.runtime.bus import Bus, BusOptions
 from headrace.runtime.logging import setup
-from headrace.slurm.loopback import free_ports
-from tests.edge_kit import Edge, ScriptedWorker, eventually, until, whole
-from tests.gate_kit import bearer
+from headrace.runtime.nats.bus import Bus, BusOptions
 from tests.integration.test_gateway_signin import Visitor, provider
-from tests.parts import ROOT
-from tests.site_kit import new_seed
+from tests.support.edge_kit import Edge, ScriptedWorker, eventually, until, whole
+from tests.support.gateway_edges import bearer
+from tests.support.nats_site import new_seed
+from tests.support.parts import ROOT
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from headrace.gateway.records import Kind, Metric, Window
-from tests.edge_kit import Edge, ScriptedWorker, eventually, whole
-from tests.gate_kit import ADA, Site, StartGate, ask
+from headrace.gateway.policy.records import Kind, Metric, Window
 from tests.integration.test_gateway import answering, limit
+from tests.support.edge_kit import Edge, ScriptedWorker, eventually, whole
+from tests.support.gateway_edges import ADA, Site, StartGate, ask
 
 pytestmark = pytest.mark.anyio
 

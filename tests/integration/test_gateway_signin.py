@@ -17,12 +17,12 @@ import pytest
 from playwright.async_api import Page, async_playwright
 from sqlalchemy import select
 
-from headrace.gateway import reading, schema
-from headrace.gateway.records import Source
-from headrace.slurm.loopback import free_port
-from tests.edge_kit import MODEL, Edge, eventually, until
-from tests.gate_kit import ADA, BOB, Site, StartGate, bearer
-from tests.parts import browser as chromium
+from headrace.devcluster.loopback import free_port
+from headrace.gateway.policy.records import Source
+from headrace.gateway.store import queries, schema
+from tests.support.edge_kit import MODEL, Edge, eventually, until
+from tests.support.gateway_edges import ADA, BOB, Site, StartGate, bearer
+from tests.support.parts import browser as chromium
 
 pytestmark = pytest.mark.anyio
 
@@ -114,7 +114,7 @@ async def sign_in(page: Page, edge: Edge, sub: str) -> None:
 
 def listed(site: Site) -> list[Any]:
     with site.database.read() as connection:
-        return reading.keys(connection)
+        return queries.keys(connection)
 
 
 @pytest.mark.browser
@@ -125,9 +125,9 @@ async def test_a_person_signs_in_makes_replaces_and_revokes_keys_and_signs_out(
     await page.wait_for_selector("h1:has-text('API keys')")
     assert "Groups: chemistry" in await page.inner_text("body")
     with file_site.database.read() as connection:
-        (user,) = reading.users(connection)
+        (user,) = queries.users(connection)
         assert (user.name, user.organisation, user.groups) == (ADA, "Uni Example", ("chemistry",))
-        assert reading.sources(connection, ADA) == {"chemistry": Source.SIGN_IN}
+        assert queries.sources(connection, ADA) == {"chemistry": Source.SIGN_IN}
 
     await page.fill("input[name=name]", "<b>laptop</b>")
     await page.click("text=Make a key")
@@ -182,7 +182,7 @@ async def test_who_may_not_come_in_is_told_why(file_site: Site, signed: Edge, pa
     await page.wait_for_selector(".bad")
     assert "disabled" in await page.inner_text(".bad")
     with file_site.database.read() as connection:
-        assert [user.name for user in reading.users(connection)] == [ADA]
+        assert [user.name for user in queries.users(connection)] == [ADA]
         assert connection.execute(select(schema.sessions)).all() == []
 
 

@@ -10,20 +10,20 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import select, text, update
 
-from headrace.gateway import backup, erasure, migrations, reading, schema
-from headrace.gateway.database import Database, StoreError
-from headrace.gateway.desk import Refused, Why
-from headrace.gateway.office import Office
-from headrace.gateway.records import EVERYONE, Kind, Limit, Metric, Source, Window
-from headrace.runtime import apikeys
-from tests.gateway_kit import ACTOR, SECRET, Postgres
+from headrace.gateway.admin.action import Refused, Why
+from headrace.gateway.admin.service import Office
+from headrace.gateway.policy import api_keys
+from headrace.gateway.policy.records import EVERYONE, Kind, Limit, Metric, Source, Window
+from headrace.gateway.store import backup, erasure, migrations, queries, schema
+from headrace.gateway.store.database import Database, StoreError
+from tests.support.stores import ACTOR, SECRET, Postgres
 
 ADA = "ada@example.org"
 
 
 def revision(database: Database) -> int:
     with database.read() as connection:
-        return reading.revision(connection)
+        return queries.revision(connection)
 
 
 def limit(value: int, name: str = ADA) -> Limit:
@@ -73,14 +73,14 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
 
 def test_a_key_is_found_by_its_digest_and_never_stored(office: Office, database: Database) -> None:
     minted = office.keys.create(ADA, make=True, groups=("chemistry",), seconds=60, name="laptop")
-    assert apikeys.well_formed(minted.key)
+    assert api_keys.well_formed(minted.key)
     with database.read() as connection:
-        (key,) = reading.keys(connection)
-        (user,) = reading.users(connection)
+        (key,) = queries.keys(connection)
+        (user,) = queries.users(connection)
         assert key == minted.record
-        assert key.digest == apikeys.digest(SECRET, minted.key)
+        assert key.digest == api_keys.digest(SECRET, minted.key)
         assert user.groups == ("chemistry",)
-        assert [group.name for group in reading.groups(connection)] == ["chemistry", EVERYONE]
+        assert [group.name for group in queries.groups(connection)] == ["chemistry", EVERYONE]
     every = "\n".join(backup.lines(database))
     assert minted.key not in every
     assert minted.record.digest in every
@@ -121,7 +121,7 @@ def test_what_fails_leaves_nothing(office: Office, database: Database) -> None:
         assert refused.value.why is why
     assert revision(database) == before
     with database.read() as connection:
-        assert reading.users(connection) == []
+        assert queries.users(connection) == []
         assert connection.execute(select(schema.audit)).all() == []
 
 
@@ -141,8 +141,8 @@ def test_a_key_is_rotated_with_two_that_live(database: Database) -> None:
     with pytest.raises(Refused, match="takes the place"):
         office.keys.rotate(old.id)
     with database.read() as connection:
-        (kept,) = reading.keys(connection, id=old.id)
-        assert {limit.name for limit in reading.limits(connection)} == {old.id, new.id}
+        (kept,) = queries.keys(connection, id=old.id)
+        assert {limit.name for limit in queries.limits(connection)} == {old.id, new.id}
     assert kept.lives(1149.0)
     assert not kept.lives(1150.0)
     assert new.lives(1599.0)
@@ -173,7 +173,7 @@ def test_groups_of_a_sign_in_follow_the_provider(office: Office, database: Datab
     user = office.people.sign_in(ADA, "Uni", ["chemistry"])
     assert user.groups == ("chemistry", "staff")  # what a hand has done stays
     with database.read() as connection:
-        assert reading.sources(connection, ADA) == {
+        assert queries.sources(connection, ADA) == {
             "chemistry": Source.SIGN_IN, "staff": Source.HAND,
         }  # fmt: skip
     office.people.put(ADA, disabled=True)
@@ -186,10 +186,10 @@ def test_limits_replace_each_other(office: Office, database: Database) -> None:
     office.limits.set([limit(3)])
     office.limits.set([limit(5)])
     with database.read() as connection:
-        assert reading.limits(connection) == [limit(5)]
+        assert queries.limits(connection) == [limit(5)]
     office.limits.clear([limit(0)])
     with database.read() as connection:
-        assert reading.limits(connection) == []
+        assert queries.limits(connection) == []
     office.limits.set([Limit(kind=Kind.KEY, name="first", metric=Metric.CONCURRENCY,
                              window=Window.NOW, value=1)], static=["first"])  # fmt: skip
 
@@ -204,7 +204,7 @@ def usage_row(request: str, tenant: str) -> dict[str, object]:
 
 
 def test_a_person_is_erased_everywhere(office: Office, database: Database) -> None:
-    from headrace.gateway import pseudonyms
+    from headrace.gateway.policy import pseudonyms
 
     bob = "bob@example.org"
     key = office.keys.create(ADA, make=True, groups=("chemistry",)).record

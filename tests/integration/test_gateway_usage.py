@@ -13,11 +13,12 @@ from click.testing import CliRunner
 from sqlalchemy import func, select
 
 from headrace.cli.main import main
-from headrace.gateway import pseudonyms, schema, usage
-from headrace.gateway.database import Database
-from headrace.gateway.office import Office
-from headrace.gateway.usage import DAY, Row
-from tests.gateway_kit import SECRET
+from headrace.gateway.admin.service import Office
+from headrace.gateway.policy import pseudonyms
+from headrace.gateway.store import schema, usage
+from headrace.gateway.store.database import Database
+from headrace.gateway.store.usage import DAY, Row
+from tests.support.stores import SECRET
 
 START = 20_000 * DAY
 
@@ -146,7 +147,7 @@ def test_the_three_plots_of_the_papers_figures(site: Path) -> None:
 
 
 def test_what_is_drawn() -> None:
-    from headrace.cli.gateway import plots
+    from headrace.cli.admin import plots
 
     days, totals = plots.cumulative([3, 1, 3, 9])
     assert [str(day) for day in days] == ["1970-01-02", "1970-01-04", "1970-01-10"]

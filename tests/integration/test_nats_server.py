@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.slurm.loopback import free_port
-from tests.nats import NatsServer, StartNats
+from headrace.devcluster.loopback import free_port
+from tests.support.nats_kit import NatsServer, StartNats
 
 
 def info(port: int, timeout: float = 20.0) -> dict[str, object]:

@@ -6,10 +6,10 @@ From the web machine those lead nowhere, or, if the cluster lies, anywhere.
 
 from pathlib import Path
 
-from headrace.slurm.loopback import free_port
-from tests.nats import StartNats
-from tests.site_kit import CLUSTER, make_site
-from tests.tunnel_kit import Way, until
+from headrace.devcluster.loopback import free_port
+from tests.support.nats_kit import StartNats
+from tests.support.nats_site import CLUSTER, make_site
+from tests.support.tunnel_kit import Way, until
 
 CREATED = "Leafnode connection created"
 JOINED = "JetStream using domains"

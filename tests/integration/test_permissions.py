@@ -10,12 +10,12 @@ from pathlib import Path
 import nkeys
 import pytest
 
-from headrace.cli.site import Site
+from headrace.cli.setup.site import Site
+from headrace.devcluster.loopback import free_port
 from headrace.protocol import subjects
 from headrace.protocol.names import Slug
-from headrace.slurm.loopback import free_port
-from tests.nats import NatsServer, StartNats
-from tests.site_kit import (
+from tests.support.nats_kit import NatsServer, StartNats
+from tests.support.nats_site import (
     CLUSTER,
     Probe,
     answered,

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from headrace.protocol.names import LANES, ProcessId, Slug
-from headrace.runtime.bus import Bus, BusOptions, Message
-from headrace.runtime.jetstream import ACK, JetStream, PubAck, QueueLimits
 from headrace.runtime.logging import setup
-from tests.edge_kit import Hub
-from tests.nats import StartNats
-from tests.worker_kit import Stand
+from headrace.runtime.nats.bus import Bus, BusOptions, Message
+from headrace.runtime.nats.jetstream import ACK, JetStream, PubAck, QueueLimits
+from tests.support.edge_kit import Hub
+from tests.support.nats_kit import StartNats
+from tests.support.worker_kit import Stand
 
 pytestmark = pytest.mark.anyio
 

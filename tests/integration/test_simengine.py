@@ -16,8 +16,8 @@ import pytest
 
 from loadtests.sim.process import Running, running
 from loadtests.words import expected_text, expected_vector
-from tests.edge_kit import eventually
-from tests.sim_kit import session
+from tests.support.edge_kit import eventually
+from tests.support.engine_session import session
 
 MODEL = "sim"
 MESSAGES: Any = [{"role": "user", "content": "hello"}]

@@ -19,8 +19,8 @@ import pytest
 
 from loadtests.processes import ended
 from loadtests.sim.process import Running, running
-from tests.parts import VLLM_MODEL, gguf, vllm
-from tests.sim_kit import session
+from tests.support.engine_session import session
+from tests.support.parts import VLLM_MODEL, gguf, vllm
 
 MODEL = "sim"
 MESSAGES: Any = [{"role": "user", "content": "hello"}]

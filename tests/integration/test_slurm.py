@@ -10,20 +10,20 @@ from typing import Any, Protocol
 
 import pytest
 
+from headrace.devcluster.cluster import LocalSlurm
+from headrace.devcluster.local import HIGH, LocalOptions
 from headrace.slurm import client, record, script
 from headrace.slurm.client import Slurm, SlurmClient
 from headrace.slurm.commands import Commands
-from headrace.slurm.fake import FakeSlurm
-from headrace.slurm.fake_cluster import FakeOptions
-from headrace.slurm.fake_job import FakeJob
-from headrace.slurm.local import HIGH, LocalOptions
-from headrace.slurm.local_cluster import LocalSlurm
 from headrace.slurm.record import Record
 from headrace.slurm.sbatch import Outcome
 from headrace.slurm.spec import JobSpec
 from headrace.slurm.states import Cause, JobState, Phase
-from tests import processes
-from tests.slurm_kit import StartSlurm
+from headrace.testing.fake_cluster import FakeOptions
+from headrace.testing.fake_job import FakeJob
+from headrace.testing.fake_slurm import FakeSlurm
+from tests.support import processes
+from tests.support.slurm_kit import StartSlurm
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slurm, pytest.mark.timeout(300)]
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from headrace.slurm.gate_script import authorized_key
-from tests import attempts
-from tests.attempts import COMMANDS, COMPANIONS, FORWARDINGS, Service, Site
-from tests.edge_kit import until
-from tests.ssh import PERMISSIVE, OpenSsh, SshServer, StartSsh, new_key, starter
-from tests.tunnel_kit import Tunnel
+from headrace.gate.script import authorized_key
+from tests.support import tunnel_attacks
+from tests.support.edge_kit import until
+from tests.support.ssh_kit import PERMISSIVE, OpenSsh, SshServer, StartSsh, new_key, starter
+from tests.support.tunnel_attacks import COMMANDS, COMPANIONS, FORWARDINGS, Service, Site
+from tests.support.tunnel_kit import Tunnel
 
 pytestmark = pytest.mark.openssh
 
@@ -92,7 +92,7 @@ def site(tmp_path: Path, start_ssh: StartSsh, leaf: Leaf, service: Service) -> S
 def probed(tmp_path: Path, start_ssh: StartSsh, service: Service) -> Site:
     """The tunnel key, whose forced command tells what it was given."""
     key = new_key(tmp_path / "key")
-    line = authorized_key(str(attempts.probe(tmp_path)), key.public)
+    line = authorized_key(str(tunnel_attacks.probe(tmp_path)), key.public)
     return Site(start_ssh(tmp_path / "ssh", line), key, tmp_path, service)
 
 
@@ -100,7 +100,7 @@ def probed(tmp_path: Path, start_ssh: StartSsh, service: Service) -> Site:
 def open_site(tmp_path: Path, service: Service) -> Iterator[Site]:
     """A key that may do all that the server allows, and the server allows everything."""
     key = new_key(tmp_path / "key")
-    attempts.probe(tmp_path)
+    tunnel_attacks.probe(tmp_path)
     with starter(lambda *lines: OpenSsh(*lines, settings=PERMISSIVE)) as start:
         yield Site(start(tmp_path / "ssh", key.public), key, tmp_path, service)
 
@@ -117,7 +117,7 @@ def test_the_gate_is_given_nothing(probed: Site, attempt: Attempt) -> None:
 
 @pytest.mark.parametrize("attempt", [*COMMANDS, *FORWARDINGS, *COMPANIONS])
 def test_an_attempt_would_work_with_another_key(open_site: Site, attempt: Attempt) -> None:
-    if attempt is attempts.x11 and (reason := attempts.without_x11()):
+    if attempt is tunnel_attacks.x11 and (reason := tunnel_attacks.without_x11()):
         pytest.skip(reason)
     assert attempt(open_site)
 
@@ -223,7 +223,7 @@ needs_accounts = pytest.mark.skipif(
 def try_account(folder: Path, service: Service, *, restricted: bool, uid: int) -> Site:
     """A site with an account of its own, whose forced command is the probe if `restricted`."""
     key = new_key(folder / "key")
-    program = str(attempts.probe(folder))
+    program = str(tunnel_attacks.probe(folder))
     line = authorized_key(program, key.public) if restricted else key.public
     return Site(ForAccount(folder / "ssh", line, uid=uid), key, folder, service)
 
@@ -243,7 +243,7 @@ def test_no_rc_file_runs_before_the_gate(
 
 @pytest.mark.parametrize("ssh_kind", ["locked", "embedded"], indirect=True)
 async def test_the_tunnel_key_gets_no_network_device(site: Site) -> None:
-    assert not await attempts.tunnel_device(site)
+    assert not await tunnel_attacks.tunnel_device(site)
 
 
 @pytest.fixture
@@ -260,7 +260,7 @@ async def test_an_ordinary_account_gets_no_network_device(
 ) -> None:
     site = try_account(common_path, service, restricted=True, uid=65533)
     with running(site.server):
-        assert not await attempts.tunnel_device(site)
+        assert not await tunnel_attacks.tunnel_device(site)
 
 
 @needs_accounts
@@ -273,13 +273,13 @@ async def test_a_server_that_permits_tunnels_gives_root_a_network_device(
         pytest.skip("there is no /dev/net/tun")
     site = try_account(tmp_path, service, restricted=True, uid=0)
     with running(site.server):
-        assert await attempts.tunnel_device(site)
+        assert await tunnel_attacks.tunnel_device(site)
 
 
 def test_the_line_without_restrict_would_not_be_enough(tmp_path: Path, service: Service) -> None:
     key = new_key(tmp_path / "key")
-    forced = f'command="{attempts.probe(tmp_path)}" {key.public}'
+    forced = f'command="{tunnel_attacks.probe(tmp_path)}" {key.public}'
     with starter(lambda *lines: OpenSsh(*lines, settings=PERMISSIVE)) as start:
         site = Site(start(tmp_path / "ssh", forced), key, tmp_path, service)
-        assert not attempts.a_command(site)
-        assert attempts.forward_local(site)
+        assert not tunnel_attacks.a_command(site)
+        assert tunnel_attacks.forward_local(site)

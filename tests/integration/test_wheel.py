@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import ROOT
+from tests.support.parts import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
+from headrace.devcluster.loopback import free_port
 from headrace.protocol import codec, names
 from headrace.protocol.control import Cancel, Resume
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, End, Fail, Head, Usage
 from headrace.protocol.requests import VERSION
-from headrace.runtime.jetstream import ACK_WAIT_SECONDS
-from headrace.slurm.loopback import free_port
+from headrace.runtime.nats.jetstream import ACK_WAIT_SECONDS
 from loadtests.words import expected_text
-from tests.worker_kit import MODEL, NAME, SIM, Stand
+from tests.support.worker_kit import MODEL, NAME, SIM, Stand
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 PACED = {"kind": "command", "command": (*SIM, "--delay-ms", "20")}

@@ -12,7 +12,7 @@ from headrace.protocol.frames import Accepted, Chunk, End, Fail
 from headrace.protocol.requests import ATTEMPTS
 from headrace.protocol.state import WorkerPhase
 from loadtests.words import expected_text
-from tests.worker_kit import MODEL, SIM, Answer, Stand
+from tests.support.worker_kit import MODEL, SIM, Answer, Stand
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 LONG = CHAT | {"max_tokens": 100_000}

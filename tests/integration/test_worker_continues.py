@@ -11,8 +11,17 @@ from headrace.protocol.errors import Code
 from headrace.protocol.frames import Chunk, End, Fail, Head, Usage
 from headrace.protocol.requests import Partial
 from loadtests.words import expected_text, indices, prompt_of, token_ids
-from tests.continue_kit import chunks, cuts, events, go_on, goes_on, partial_of, refused, whole
-from tests.worker_kit import ODD, SIM, Stand
+from tests.support.resume_kit import (
+    chunks,
+    cuts,
+    events,
+    go_on,
+    goes_on,
+    partial_of,
+    refused,
+    whole,
+)
+from tests.support.worker_kit import ODD, SIM, Stand
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 12}
 TOKENS = {

@@ -16,8 +16,8 @@ from headrace.cli.demo.processes import descendants
 from headrace.protocol.state import WorkerPhase
 from headrace.worker.engine.launch import Launch
 from headrace.worker.engine.process import SOCKET_PATH_BYTES, EngineProcess, make_run_dir
-from tests.processes import alive
-from tests.worker_kit import SIM, Stand
+from tests.support.processes import alive
+from tests.support.worker_kit import SIM, Stand
 
 # An engine as bad as they come: children in sessions of their own, deaf to signals, orphans.
 UNRULY = textwrap.dedent(

@@ -16,10 +16,10 @@ from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, End, Fail, Frame, Head
 from headrace.protocol.requests import ATTEMPTS
 from headrace.protocol.state import WorkerPhase
-from headrace.runtime.bus import Message
+from headrace.runtime.nats.bus import Message
 from loadtests.words import expected_text
-from tests.processes import alive
-from tests.worker_kit import MODEL, ODD, SIM, Answer, Stand, WorkerProcess
+from tests.support.processes import alive
+from tests.support.worker_kit import MODEL, ODD, SIM, Answer, Stand, WorkerProcess
 
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 20}
 LONG = CHAT | {"max_tokens": 100_000}

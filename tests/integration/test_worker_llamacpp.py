@@ -13,11 +13,11 @@ from headrace.protocol.control import Cancel
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, End, Fail
-from tests.continue_kit import chunks, cuts, go_on, goes_on, partial_of, refused, whole
-from tests.parts import gguf
-from tests.processes import alive
-from tests.sim_kit import session
-from tests.worker_kit import NAME, Stand, WorkerProcess
+from tests.support.engine_session import session
+from tests.support.parts import gguf
+from tests.support.processes import alive
+from tests.support.resume_kit import chunks, cuts, go_on, goes_on, partial_of, refused, whole
+from tests.support.worker_kit import NAME, Stand, WorkerProcess
 
 pytestmark = pytest.mark.llamacpp
 

@@ -16,7 +16,9 @@ from headrace.protocol.endpoints import ENGINE_PATHS, Endpoint
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, End
 from headrace.protocol.requests import Partial
-from tests.continue_kit import (
+from tests.support.parts import VLLM_MODEL, UnixHTTPConnection, vllm
+from tests.support.processes import alive
+from tests.support.resume_kit import (
     chunks,
     cuts,
     events,
@@ -27,9 +29,7 @@ from tests.continue_kit import (
     text_of,
     whole,
 )
-from tests.parts import VLLM_MODEL, UnixHTTPConnection, vllm
-from tests.processes import alive
-from tests.worker_kit import NAME, Answer, Stand, WorkerProcess
+from tests.support.worker_kit import NAME, Answer, Stand, WorkerProcess
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(420)]
 

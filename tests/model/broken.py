@@ -7,10 +7,10 @@ from unittest.mock import patch
 
 import msgspec
 
-from headrace.edge.answer import Answer, Step
+from headrace.edge.dispatch.response_assembler import Answer, Step
 from headrace.protocol.frames import Accepted, Frame
-from headrace.runtime.jetstream import ACK
-from headrace.worker.intake import Intake
+from headrace.runtime.nats.jetstream import ACK
+from headrace.worker.queue.intake import Intake
 
 
 def _acknowledges_first(take: Callable[..., None]) -> Callable[..., None]:

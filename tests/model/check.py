@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from headrace.edge.answer import MAX_LOSSES
+from headrace.edge.dispatch.response_assembler import MAX_LOSSES
 from headrace.edge.options import EdgeOptions
 from headrace.protocol.requests import Request
 from tests.model.history import History, Violation

@@ -7,16 +7,16 @@ from typing import Any, cast
 
 import msgspec
 
-from headrace.edge.counters import Counters
-from headrace.edge.dispatcher import Dispatcher
-from headrace.edge.inference import ROWS, Inference
-from headrace.edge.keys import Principal
-from headrace.edge.limiter import Limiter
-from headrace.edge.models import Models
+from headrace.edge.api.inference import ROWS, Inference
+from headrace.edge.auth.api_keys import Principal
+from headrace.edge.dispatch.dispatcher import Dispatcher
+from headrace.edge.limits.admission import Turnstile
+from headrace.edge.limits.counters import Counters
+from headrace.edge.limits.limiter import Limiter
+from headrace.edge.models.registry import Models
 from headrace.edge.options import EdgeOptions, ModelOptions
-from headrace.edge.turnstile import Turnstile
-from headrace.gateway.reading import Records
-from headrace.gateway.snapshot import Snapshot
+from headrace.gateway.policy.snapshot import Snapshot
+from headrace.gateway.store.queries import Records
 from headrace.protocol import subjects
 from headrace.protocol.names import ProcessId, RequestId
 from tests.model.check import Check

@@ -13,7 +13,7 @@ import msgspec
 
 from headrace.protocol.frames import End, Timings, Usage
 from headrace.protocol.requests import Partial, Request
-from headrace.worker.attempt import Attempt
+from headrace.worker.queue.attempt import Attempt
 from tests.model.check import Check
 
 PROMPT_TOKENS = 3

@@ -11,8 +11,8 @@ from random import Random
 from typing import Protocol
 
 from headrace.protocol import codec
-from headrace.runtime.bus import Bus as RealBus
-from headrace.runtime.bus import BusError, BusTimeout, Message, NoResponders
+from headrace.runtime.nats.bus import Bus as RealBus
+from headrace.runtime.nats.bus import BusError, BusTimeout, Message, NoResponders
 from tests.model.history import History, control_text, frame_text, request_name
 from tests.model.loop import Loop
 

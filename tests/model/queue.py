@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from headrace.protocol import codec
-from headrace.runtime.bus import Message
-from headrace.runtime.jetstream import ACK, IN_PROGRESS, NAK, TERM
+from headrace.runtime.nats.bus import Message
+from headrace.runtime.nats.jetstream import ACK, IN_PROGRESS, NAK, TERM
 from tests.model.history import History, request_name
 from tests.model.loop import Loop
 from tests.model.network import Network, raw

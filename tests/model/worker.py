@@ -14,16 +14,16 @@ from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import ProcessId
 from headrace.protocol.state import WorkerPhase
 from headrace.runtime.engine import EngineOptions, Kind
-from headrace.runtime.jetstream import PROGRESS_SECONDS, JetStream
-from headrace.worker.answer import ENGINE_FAILED
-from headrace.worker.attempt import Shared
-from headrace.worker.control import Control
+from headrace.runtime.nats.jetstream import PROGRESS_SECONDS, JetStream
 from headrace.worker.heartbeat import BEAT_SECONDS, Heartbeat
-from headrace.worker.intake import Intake
 from headrace.worker.options import Limits, WorkerOptions
-from headrace.worker.outbox import Outbox
-from headrace.worker.replay import Replay
+from headrace.worker.queue.attempt import Shared
+from headrace.worker.queue.control import Control
+from headrace.worker.queue.frame_sender import Outbox
+from headrace.worker.queue.intake import Intake
+from headrace.worker.queue.retransmit_buffer import Replay
 from headrace.worker.service import ABORT_SECONDS, DRAINED, every
+from headrace.worker.stream.engine_stream import ENGINE_FAILED
 from tests.model.check import Check
 from tests.model.engine import Engine
 from tests.model.network import Bus, Link, Network

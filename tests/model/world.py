@@ -8,7 +8,7 @@ from random import Random
 from unittest.mock import patch
 
 from headrace.protocol import codec
-from headrace.worker import intake
+from headrace.worker.queue import intake
 from tests.model.check import READING_SECONDS, STOP_SECONDS, Check, Story
 from tests.model.edge import Edge
 from tests.model.engine import Work

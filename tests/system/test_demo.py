@@ -15,10 +15,10 @@ from typing import Any
 import openai
 import pytest
 
-from headrace.slurm.loopback import free_port
-from tests.parts import ROOT
-from tests.path_kit import Demo, running
-from tests.processes import alive
+from headrace.devcluster.loopback import free_port
+from tests.support.parts import ROOT
+from tests.support.processes import alive
+from tests.support.running_demo import Demo, running
 
 pytestmark = pytest.mark.timeout(180)
 

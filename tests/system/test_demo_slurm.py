@@ -14,9 +14,9 @@ from typing import Any
 import openai
 import pytest
 
-from headrace.slurm.local_cluster import LocalSlurm
-from tests.path_kit import Demo, running
-from tests.processes import alive
+from headrace.devcluster.cluster import LocalSlurm
+from tests.support.processes import alive
+from tests.support.running_demo import Demo, running
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(240)]
 

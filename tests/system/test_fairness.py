@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from tests.fair_kit import Ask, Seen, Town, rounds, town, waits
-from tests.nats import StartNats
+from tests.support.fairness_kit import Ask, Seen, Town, rounds, town, waits
+from tests.support.nats_kit import StartNats
 
 pytestmark = [pytest.mark.alone, pytest.mark.anyio, pytest.mark.timeout(240)]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import LOCUST, ROOT
-from tests.path_kit import running
+from tests.support.parts import LOCUST, ROOT
+from tests.support.running_demo import running
 
 pytestmark = [pytest.mark.alone, pytest.mark.locust, pytest.mark.timeout(180)]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from headrace.edge.admission import lane_of
+from headrace.edge.api.validation import lane_of
 from headrace.protocol.names import LANES
-from tests.farm_kit import Farm, eventually, running, until
-from tests.load_kit import http_session
-from tests.path_kit import Outcome, expected, stream
+from tests.support.running_demo import Outcome, expected, stream
+from tests.support.slurm_site import Farm, eventually, running, until
+from tests.support.steady_load import http_session
 
 pytestmark = [
     pytest.mark.anyio, pytest.mark.slurm, pytest.mark.openssh, pytest.mark.timeout(240),

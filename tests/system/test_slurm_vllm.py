@@ -7,8 +7,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.farm_kit import MODEL, eventually, running
-from tests.parts import VLLM_MODEL, VLLM_PYTHON
+from tests.support.parts import VLLM_MODEL, VLLM_PYTHON
+from tests.support.slurm_site import MODEL, eventually, running
 
 pytestmark = [
     pytest.mark.anyio, pytest.mark.slurm, pytest.mark.openssh, pytest.mark.vllm,

@@ -15,8 +15,8 @@ import aiohttp
 import openai
 import pytest
 
-from tests.path_kit import Demo, running
-from tests.processes import alive
+from tests.support.processes import alive
+from tests.support.running_demo import Demo, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openssh, pytest.mark.timeout(300)]
 

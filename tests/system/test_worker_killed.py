@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from headrace.cli.demo.processes import descendants
-from tests.path_kit import Demo, running
+from tests.support.running_demo import Demo, running
 
 pytestmark = [pytest.mark.openssh, pytest.mark.timeout(600)]
 

@@ -16,7 +16,10 @@ REAL = "tests/integration/test_bus.py::test_a"
     [
         ([], "no test is known"),
         ([REAL] * 6, "6 tests failed, more than 5"),
-        ([REAL, "tests/unit/test_gate.py::test_b"], "race with: tests/unit/test_gate.py::test_b"),
+        (
+            [REAL, "tests/unit/gate/test_main.py::test_b"],
+            "race with: tests/unit/gate/test_main.py::test_b",
+        ),
     ],
 )
 def test_what_is_not_run_again(tests: list[str], why: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import ROOT
+from tests.support.parts import ROOT
 
 BASE = {"msgspec"}
 
@@ -60,8 +60,8 @@ def import_all(site: Path, package: str, *others: str) -> subprocess.CompletedPr
         (None, "headrace.protocol", []),
         (None, "headrace.slurm", []),
         ("edge", "headrace.edge", []),
-        ("edge", "headrace.gateway", ["headrace.gateway.migrations.env"]),
-        ("cli", "headrace.gateway", ["headrace.gateway.migrations.env"]),
+        ("edge", "headrace.gateway", ["headrace.gateway.store.migrations.env"]),
+        ("cli", "headrace.gateway", ["headrace.gateway.store.migrations.env"]),
         ("bridge", "headrace.bridge", []),
         ("worker", "headrace.worker", []),
         ("scaler", "headrace.catalogue", []),
@@ -69,9 +69,9 @@ def import_all(site: Path, package: str, *others: str) -> subprocess.CompletedPr
         (
             "cli",
             "headrace.cli",
-            ["headrace.cli.demo", "headrace.cli.embedded_sshd", "headrace.cli.gateway.plots"],
+            ["headrace.cli.demo", "headrace.cli.demo.embedded_sshd", "headrace.cli.admin.plots"],
         ),
-        ("demo", "headrace.cli", ["headrace.cli.gateway.plots"]),
+        ("demo", "headrace.cli", ["headrace.cli.admin.plots"]),
     ],
 )
 def test_a_package_imports_with_its_extra_alone(
@@ -89,7 +89,7 @@ def test_an_extra_that_is_too_small_is_noticed(tmp_path: Path) -> None:
 def test_the_gate_needs_no_package_at_all() -> None:
     """Python started bare: no site-packages, no environment, the file alone."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", ROOT / "slurm/headrace/slurm/gate.py", "--no-such-option"],
+        [sys.executable, "-I", "-S", ROOT / "services/headrace/gate/main.py", "--no-such-option"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

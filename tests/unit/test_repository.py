@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import ROOT
+from tests.support.parts import ROOT
 
 PINS = sorted((ROOT / "requirements").glob("*.txt"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

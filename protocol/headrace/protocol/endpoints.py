@@ -3,6 +3,9 @@
 from enum import StrEnum
 from typing import Final
 
+Headers = list[tuple[bytes, bytes]]
+"""HTTP headers in order, names in lower case, as ASGI has them."""
+
 
 class Endpoint(StrEnum):
     """What an engine is asked for."""

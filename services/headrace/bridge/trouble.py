@@ -11,7 +11,7 @@ from headrace.runtime.logging import Logger
 QUIET_SECONDS: Final = 60.0
 """The same complaint is not repeated sooner."""
 
-# The exit codes of headrace.slurm.gate, and what a shell and sshd say of a command.
+# The exit codes of headrace.gate.main, and what a shell and sshd say of a command.
 _EXITS: Final = {
     64: "the gate was given an argument: compare its line in authorized_keys",
     69: "the gate can't reach the cluster's nats-server: is it running on the service node?",

@@ -5,10 +5,10 @@ import hashlib
 import msgspec
 
 from headrace.catalogue.scale import Scale
+from headrace.external import model as external
 from headrace.protocol.endpoints import Endpoint
 from headrace.runtime import engine, lines, problems
 from headrace.runtime.engine import EngineOptions, Slots
-from headrace.runtime.external import model as external
 from headrace.runtime.modelfile import CommonModel, DrainSeconds, Endpoints
 from headrace.slurm.spec import JobSpec
 

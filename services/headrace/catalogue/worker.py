@@ -8,8 +8,8 @@ import msgspec
 from headrace.catalogue.model import ModelFile
 from headrace.protocol import names
 from headrace.runtime import toml
-from headrace.runtime.bus import BusOptions
 from headrace.runtime.engine import EngineOptions, Lanes
+from headrace.runtime.nats.bus import BusOptions
 from headrace.slurm import script
 from headrace.slurm.record import Record
 

@@ -2,17 +2,17 @@
 
 import click
 
+from headrace.cli.admin.db import db
+from headrace.cli.admin.keys import keys
+from headrace.cli.admin.limits import limits
+from headrace.cli.admin.usage import usage
+from headrace.cli.admin.users import audit, groups, users
 from headrace.cli.demo.command import demo
 from headrace.cli.doctor.command import doctor
-from headrace.cli.gateway.db import db
-from headrace.cli.gateway.keys import keys
-from headrace.cli.gateway.limits import limits
-from headrace.cli.gateway.people import audit, groups, users
-from headrace.cli.gateway.usage import usage
-from headrace.cli.init import init
 from headrace.cli.models import models
 from headrace.cli.operate.scale import drain, scale
 from headrace.cli.operate.top import jobs, top
+from headrace.cli.setup.init import init
 from headrace.cli.status import status
 
 GROUP_HELP = """\

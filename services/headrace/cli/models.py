@@ -14,10 +14,10 @@ from rich.table import Table
 from headrace.catalogue import loader, worker
 from headrace.catalogue.loader import Catalogue, CatalogueError, Entry
 from headrace.catalogue.worker import Cluster
-from headrace.runtime.bus import BusOptions
-from headrace.runtime.external import folder as external
-from headrace.runtime.external.folder import Folder
-from headrace.runtime.external.model import ExternalModel
+from headrace.external import folder as external
+from headrace.external.folder import Folder
+from headrace.external.model import ExternalModel
+from headrace.runtime.nats.bus import BusOptions
 from headrace.runtime.problems import Problem
 from headrace.slurm.record import new_submission
 

@@ -10,19 +10,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from headrace.edge.account import Account
-from headrace.edge.admin import Admin, Backroom
-from headrace.edge.administration import ACTS
-from headrace.edge.dispatcher import Dispatcher
-from headrace.edge.errors import body_of, headers_of
-from headrace.edge.http import OUR_FAULT, FrontDoor
-from headrace.edge.inference import ROWS, Inference
-from headrace.edge.keys import KeyRing
+from headrace.edge.api.errors import body_of, headers_of
+from headrace.edge.api.health import Health, Metrics, Ready
+from headrace.edge.api.http import OUR_FAULT, FrontDoor
+from headrace.edge.api.inference import ROWS, Inference
+from headrace.edge.api.models import ModelList, OneModel, OneQueue
+from headrace.edge.auth.api_keys import KeyRing
+from headrace.edge.dispatch.dispatcher import Dispatcher
+from headrace.edge.limits.admission import Turnstile
 from headrace.edge.metrics import EdgeMetrics
-from headrace.edge.models import Models
+from headrace.edge.models.registry import Models
 from headrace.edge.options import EdgeOptions
-from headrace.edge.pages import Health, Metrics, ModelList, OneModel, OneQueue, Ready
-from headrace.edge.turnstile import Turnstile
+from headrace.edge.portal.admin_api import ACTS
+from headrace.edge.portal.admin_executor import Admin, Backroom
+from headrace.edge.portal.app import Account
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.logging import Logger
 

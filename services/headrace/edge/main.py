@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 
 from headrace.edge.options import EdgeOptions
-from headrace.edge.processes import supervise
+from headrace.edge.supervisor import supervise
+from headrace.external import folder
+from headrace.external.model import ExternalModel
 from headrace.gateway.options import resolved
 from headrace.protocol.names import Slug
 from headrace.runtime import config, lifecycle, logging
-from headrace.runtime.external import folder
-from headrace.runtime.external.model import ExternalModel
 
 DESCRIPTION = """\
 Serves the OpenAI-compatible API: checks the key, puts each request into its model's queue on the

@@ -7,16 +7,16 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from headrace.edge.patience import DEFAULT, Keepalive, Patience, parse
-from headrace.edge.signin_options import ProxyOptions, SignInOptions
-from headrace.gateway.names import key_id
+from headrace.edge.auth_options import ProxyOptions, SignInOptions
+from headrace.edge.wait_policy import DEFAULT, Keepalive, Patience, parse
 from headrace.gateway.options import StoreOptions
+from headrace.gateway.policy.names import key_id
 from headrace.protocol.control import WINDOW_BYTES
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.names import Slug, model_name, slug, slug_of
 from headrace.protocol.requests import MAX_BODY_BYTES
-from headrace.runtime.bus import BusOptions
-from headrace.runtime.jetstream import DEDUPE_SECONDS, QueueLimits
+from headrace.runtime.nats.bus import BusOptions
+from headrace.runtime.nats.jetstream import DEDUPE_SECONDS, QueueLimits
 
 
 class ModelOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

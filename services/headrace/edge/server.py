@@ -13,20 +13,20 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from headrace.edge import app
-from headrace.edge.dispatcher import Dispatcher
-from headrace.edge.gatehouse import Gatehouse
-from headrace.edge.http import Connection
-from headrace.edge.keys import KeyRing
+from headrace.edge.api.connection import Connection
+from headrace.edge.auth.api_keys import KeyRing
+from headrace.edge.dispatch.dispatcher import Dispatcher
+from headrace.edge.gateway import Gatehouse
 from headrace.edge.metrics import EdgeMetrics
-from headrace.edge.models import Models
+from headrace.edge.models.registry import Models
 from headrace.edge.options import EdgeOptions
+from headrace.external.model import ExternalModel
+from headrace.gateway.policy import api_keys
 from headrace.protocol import subjects
 from headrace.protocol.errors import Code
 from headrace.protocol.names import Slug, new_process_id
-from headrace.runtime import apikeys
-from headrace.runtime.bus import Bus
-from headrace.runtime.external.model import ExternalModel
 from headrace.runtime.lifecycle import Fatal, Lifecycle
+from headrace.runtime.nats.bus import Bus
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: a class that presses Enter at once."""
@@ -72,7 +72,7 @@ async def serve(
     models = Models(
         options.models, created, math.inf if options.learn_seconds else 0.0, external.values()
     )
-    keys = KeyRing(apikeys.load_secret(Path(options.secret_file)), options.keys)
+    keys = KeyRing(api_keys.load_secret(Path(options.secret_file)), options.keys)
     bus = Bus(log, name=f"edge-{edge}", inbox=subjects.edge_inbox(edge))
     dispatcher = Dispatcher(edge, bus, models=models, options=options, metrics=metrics, log=log)
     gatehouse = Gatehouse(

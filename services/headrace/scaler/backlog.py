@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.runtime.jetstream import ConsumerInfo
+from headrace.runtime.nats.jetstream import ConsumerInfo
 
 MARKS: Final = 1024
 """Remembered arrivals: enough for an hour at one round every few seconds."""

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from headrace.protocol.state import WorkerPhase, WorkerState
-from headrace.scaler.observations import Ended, Job, JobPhase, Outcome
+from headrace.scaler.policy.observations import Ended, Job, JobPhase, Outcome
 from headrace.slurm import squeue
 from headrace.slurm.states import Cause, JobState, Phase
 

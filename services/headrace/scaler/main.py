@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from headrace.runtime import config, lifecycle, logging
-from headrace.runtime.bus import BusOptions
 from headrace.runtime.lifecycle import Lifecycle
+from headrace.runtime.nats.bus import BusOptions
 from headrace.scaler.options import ScalerOptions
 from headrace.scaler.service import Scaler
 from headrace.slurm.client import SlurmClient

@@ -6,7 +6,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from headrace.catalogue.status import ModelRow
-from headrace.scaler.observations import JobPhase, Outcome
+from headrace.scaler.policy.observations import JobPhase, Outcome
 from headrace.slurm.sbatch import Outcome as Submitted
 
 SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30)

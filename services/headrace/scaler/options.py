@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from headrace.protocol import names
-from headrace.runtime.bus import BusOptions
+from headrace.runtime.nats.bus import BusOptions
 
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 

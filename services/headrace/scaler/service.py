@@ -14,13 +14,13 @@ from headrace.protocol import codec, names, subjects
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.names import Slug
 from headrace.runtime import metrics as metrics_server
-from headrace.runtime.bus import Bus, BusError, Message
-from headrace.runtime.jetstream import JetStream
 from headrace.runtime.lifecycle import Fatal, Lifecycle
-from headrace.scaler.lease import Lease
+from headrace.runtime.nats.bus import Bus, BusError, Message
+from headrace.runtime.nats.jetstream import JetStream
+from headrace.scaler.leader_lock import Lease
 from headrace.scaler.metrics import Metrics
 from headrace.scaler.options import ScalerOptions
-from headrace.scaler.round import Rounds
+from headrace.scaler.reconciler import Rounds
 from headrace.scaler.workers import Workers
 from headrace.slurm.client import Slurm
 

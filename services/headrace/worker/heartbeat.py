@@ -5,8 +5,8 @@ from typing import Final
 from headrace.protocol import codec, subjects
 from headrace.protocol.requests import VERSION
 from headrace.protocol.state import WorkerPhase, WorkerState
-from headrace.runtime.bus import BusError
-from headrace.worker.attempt import Shared
+from headrace.runtime.nats.bus import BusError
+from headrace.worker.queue.attempt import Shared
 
 BEAT_SECONDS: Final = 1.0
 

@@ -10,11 +10,11 @@ from headrace.protocol.names import ProcessId
 from headrace.runtime import lifecycle, logging
 from headrace.runtime.config import ConfigError
 from headrace.worker import options
-from headrace.worker.backend import Backend
-from headrace.worker.local import LocalEngine
+from headrace.worker.engine.backend import Backend
+from headrace.worker.engine.local import LocalEngine
 from headrace.worker.options import CommonOptions
-from headrace.worker.provider import external
-from headrace.worker.provider.engine import Provider
+from headrace.worker.provider import options as external
+from headrace.worker.provider.backend import Provider
 from headrace.worker.service import Worker
 
 HELP = """\

@@ -12,9 +12,9 @@ from headrace.protocol import names
 from headrace.protocol.control import WINDOW_BYTES
 from headrace.protocol.names import Slug
 from headrace.runtime import config, engine
-from headrace.runtime.bus import BusOptions
 from headrace.runtime.config import ConfigError
 from headrace.runtime.engine import EngineOptions, Lanes, Seconds, Slots
+from headrace.runtime.nats.bus import BusOptions
 
 Bytes = Annotated[int, Meta(gt=0)]
 

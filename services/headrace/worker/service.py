@@ -13,22 +13,22 @@ from headrace.protocol.errors import Code
 from headrace.protocol.names import ProcessId
 from headrace.protocol.state import WorkerPhase
 from headrace.runtime import metrics as metrics_server
-from headrace.runtime.bus import Bus, BusError
-from headrace.runtime.jetstream import PROGRESS_SECONDS, JetStream
 from headrace.runtime.lifecycle import Fatal, Lifecycle
 from headrace.runtime.logging import Logger
+from headrace.runtime.nats.bus import Bus, BusError
+from headrace.runtime.nats.jetstream import PROGRESS_SECONDS, JetStream
 from headrace.worker import walltime
-from headrace.worker.answer import ENGINE_FAILED
-from headrace.worker.attempt import Shared
-from headrace.worker.backend import Backend
-from headrace.worker.control import Control
+from headrace.worker.engine.backend import Backend
+from headrace.worker.gpu_time import Share, gpus
 from headrace.worker.heartbeat import BEAT_SECONDS, Heartbeat
-from headrace.worker.intake import Intake
 from headrace.worker.metrics import Metrics
 from headrace.worker.options import CommonOptions
-from headrace.worker.outbox import Outbox
-from headrace.worker.replay import Replay
-from headrace.worker.share import Share, gpus
+from headrace.worker.queue.attempt import Shared
+from headrace.worker.queue.control import Control
+from headrace.worker.queue.frame_sender import Outbox
+from headrace.worker.queue.intake import Intake
+from headrace.worker.queue.retransmit_buffer import Replay
+from headrace.worker.stream.engine_stream import ENGINE_FAILED
 
 PUMP_SECONDS: Final = 0.25
 """How often pulls are looked after besides: lost ones are forgotten, absent lanes tried again."""

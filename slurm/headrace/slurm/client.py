@@ -1,7 +1,7 @@
 """Slurm as a service sees it: a few questions and wishes, each with a time-out.
 
 `Slurm` is what the scaler is written against, `SlurmClient` the real one, and
-`headrace.slurm.fake.FakeSlurm` another one with a clock of its own.
+`headrace.testing.fake_slurm.FakeSlurm` another one with a clock of its own.
 """
 
 import os

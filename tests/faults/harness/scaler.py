@@ -1,4 +1,4 @@
-"""The row of the scaler, whose workers are jobs of a real Slurm: see `tests.farm_kit`."""
+"""The row of the scaler, whose workers are jobs of a real Slurm: see `tests.support.slurm_site`."""
 
 import asyncio
 import signal
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.farm_kit import Farm, running
 from tests.faults.harness.cell import Result, verdicts
 from tests.faults.harness.clients import Client, session
 from tests.faults.harness.faults import Blow, Fault
 from tests.faults.harness.phases import BEGUN_TOKENS, FEW, Phase
 from tests.faults.harness.site import until
 from tests.faults.harness.verdict import Asked, Edge
+from tests.support.slurm_site import Farm, running
 
 FAULTS = (Fault("scaler", "kill"), Fault("scaler", "stop", 6), Fault("scaler", "term"))
 PHASES = (Phase.QUEUED, Phase.MID_STREAM)

@@ -20,18 +20,18 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from headrace.cli import daemon_conf, installation
-from headrace.cli.credentials import write_private
 from headrace.cli.demo import engine_watch, processes, ssh_server
-from headrace.cli.site import Cluster, Model
-from headrace.cli.site import Site as Installation
-from headrace.runtime import apikeys
-from headrace.slurm.loopback import free_ports
-from tests.farm_kit import daemon, pythonpath
+from headrace.cli.setup import daemon_conf, installation
+from headrace.cli.setup.credentials import write_private
+from headrace.cli.setup.site import Cluster, Model
+from headrace.cli.setup.site import Site as Installation
+from headrace.devcluster.loopback import free_ports
+from headrace.gateway.policy import api_keys
 from tests.faults.harness.disk import SmallDisk
 from tests.faults.harness.parts import Part
 from tests.faults.harness.proxy import LOOPBACK, Proxy
-from tests.parts import nats_server
+from tests.support.parts import nats_server
+from tests.support.slurm_site import daemon, pythonpath
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class Site:
         self.run = Path(tempfile.mkdtemp(prefix="hr-site-"))
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True)
-        self.key = apikeys.mint()
+        self.key = api_keys.mint()
         self.parts: dict[str, Part] = {}
         self.ways: dict[str, Proxy] = {}
         self.workers = [f"worker-{number + 1}" for number in range(plan.workers)]

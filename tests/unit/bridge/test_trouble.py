@@ -10,9 +10,9 @@ import pytest
 from headrace.bridge import trouble
 from headrace.bridge.options import Cluster
 from headrace.bridge.trouble import Complaints, of_connection, of_exit
+from headrace.gate import main
 from headrace.runtime import logging
-from headrace.slurm import gate
-from tests.ssh import new_key
+from tests.support.ssh_kit import new_key
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_servers_words_are_few_and_printable(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize(
-    "exit_code", [gate.EXIT_USAGE, gate.EXIT_UNREACHABLE, gate.EXIT_CONFIG, 126, 127]
+    "exit_code", [main.EXIT_USAGE, main.EXIT_UNREACHABLE, main.EXIT_CONFIG, 126, 127]
 )
 def test_each_exit_code_of_the_gate_has_its_sentence(exit_code: int) -> None:
     assert "exit code" not in (of_exit(exit_code) or "exit code")

@@ -12,11 +12,11 @@ from headrace.catalogue import model, schedule, worker
 from headrace.catalogue.scale import Scale
 from headrace.protocol.endpoints import Endpoint
 from headrace.runtime import lines
-from headrace.runtime.bus import BusOptions
+from headrace.runtime.nats.bus import BusOptions
 from headrace.runtime.problems import Refused
 from headrace.slurm import record
 from headrace.worker import options
-from tests.parts import ROOT
+from tests.support.parts import ROOT
 from tests.unit.catalogue.texts import GOOD
 
 CLUSTER = worker.Cluster(

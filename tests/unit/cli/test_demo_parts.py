@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from headrace.cli import places
-from headrace.cli.demo import engine_watch, engines, ports, showcase, ssh_server
+from headrace.cli import resources
+from headrace.cli.demo import engine_watch, engines, example_chat, ports, ssh_server
 from headrace.cli.demo.engines import Engine
+from headrace.cli.demo.example_chat import Comment, Failure, Token
 from headrace.cli.demo.screen import Screen
-from headrace.cli.demo.showcase import Comment, Failure, Token
+from headrace.devcluster import loopback
 from headrace.runtime import engine as engine_options
 from headrace.runtime.lifecycle import Fatal
-from headrace.slurm import loopback
-from tests.parts import SSHD, why_missing
+from tests.support.parts import SSHD, why_missing
 
 
 def test_ports_are_different_free_and_outside_the_kernels_own_range(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_without_openssh_the_embedded_server_takes_its_place(
     server = ssh_server.prepare(tmp_path, "line", 2222)
     assert server.what == "embedded"
     assert "no-sshd" in server.remark
-    assert "headrace.cli.embedded_sshd" in server.argv
+    assert "headrace.cli.demo.embedded_sshd" in server.argv
     assert (tmp_path / "authorized_keys").read_text() == "line\n"
 
 
@@ -106,10 +106,10 @@ def test_a_missing_engine_is_told_with_what_to_do(
     monkeypatch.setattr(engines, "GGUF_PACKAGE", "no_such_package")
     with pytest.raises(Fatal, match="make demo"):
         engines.table(Engine.LLAMACPP, tmp_path)
-    monkeypatch.setattr(places, "checkout", lambda: tmp_path)
+    monkeypatch.setattr(resources, "checkout", lambda: tmp_path)
     with pytest.raises(Fatal, match="ENGINE=vllm"):
         engines.table(Engine.VLLM, tmp_path)
-    monkeypatch.setattr(places, "checkout", lambda: None)
+    monkeypatch.setattr(resources, "checkout", lambda: None)
     with pytest.raises(Fatal, match="checkout"):
         engines.table(Engine.SIM, tmp_path)
 
@@ -125,7 +125,7 @@ def test_a_stream_is_told_as_it_comes() -> None:
         chunk(delta={}, finish_reason="stop"), 'data: {"choices": [], "usage": {}}',
         'data: {"error": {"message": "gone", "code": "worker_lost"}}', "data: [DONE]", "",
     ]  # fmt: skip
-    assert list(showcase.events(iter(lines))) == [
+    assert list(example_chat.events(iter(lines))) == [
         Comment("queued"), Token("Hel"), Token("lo"), Failure("gone"),
     ]  # fmt: skip
 

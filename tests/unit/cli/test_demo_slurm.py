@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace.catalogue import model
-from headrace.cli.demo import ports, sleeper, slurm
+from headrace.cli.demo import model_file, ports, slurm
 from headrace.cli.demo.engines import EngineTable
 from headrace.cli.demo.workspace import Workspace
 from headrace.runtime.lifecycle import Fatal
@@ -20,14 +20,14 @@ def test_missing_packages_are_told_with_the_line_that_installs_them(tmp_path: Pa
 
 def test_the_model_sleeps_until_asked_and_takes_what_its_jobs_need_along() -> None:
     place = Workspace(Path("/demo"), Path("/run/demo"))
-    text = sleeper.model_file(place, ENGINE, 1, {"PYTHONPATH": "/a b:/c", "SECRET": "x"})
+    text = model_file.model_file(place, ENGINE, 1, {"PYTHONPATH": "/a b:/c", "SECRET": "x"})
     made = model.read(text)
     assert (made.scale.min, made.scale.max) == (0, 2)
     assert made.scale.idle_seconds == 60
     assert made.engine.env == {"A": "b"}
     assert made.job.prologue == ("export TMPDIR=/run/demo", "export PYTHONPATH='/a b:/c'")
     assert "SECRET" not in text
-    assert model.read(sleeper.model_file(place, ENGINE, 5, {})).scale.max == 5
+    assert model.read(model_file.model_file(place, ENGINE, 5, {})).scale.max == 5
 
 
 def test_a_surrounding_slurm_says_nothing_to_the_demos() -> None:

@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from headrace.catalogue import model as catalogue
 from headrace.cli.main import main
 from headrace.edge.main import load as load_edge
+from headrace.external import folder, keyfile, model
+from headrace.external.keyfile import KeyFile
 from headrace.runtime import config
-from headrace.runtime.external import folder, keyfile, model
-from headrace.runtime.external.keyfile import KeyFile
 from headrace.runtime.problems import Refused
-from headrace.worker.provider import external
-from tests.parts import ROOT
+from headrace.worker.provider import options
+from tests.support.parts import ROOT
 from tests.unit.catalogue.texts import GOOD
 
 EXAMPLE = (ROOT / "infra/models.d/external.toml.example").read_text()
@@ -139,14 +139,14 @@ def test_init_makes_all_that_an_external_model_needs(tmp_path: Path) -> None:
     (web / "models.d/gpt-4o.toml").write_text((web / "models.d/external.toml.example").read_text())
     (web / "keys/openai.key").touch(0o600)
     (web / "keys/openai.key").write_text("sk-1")
-    sold = external.load(web / "external.toml", "gpt-4o", {})
+    sold = options.load(web / "external.toml", "gpt-4o", {})
     assert sold.worker.model == "gpt-4o"
     assert sold.worker.bus.nkey_file == str(web / "keys/hub-worker.nk")
     assert load_edge(web / "edge.toml").external == str(web / "models.d")
     hub = (web / "hub.conf").read_text()
     assert "$JS.API.CONSUMER.MSG.NEXT.REQUESTS.gpt-4o_high" in hub
     with pytest.raises(config.ConfigError, match="no model 'other'"):
-        external.load(web / "external.toml", "other", {})
+        options.load(web / "external.toml", "other", {})
 
 
 def test_without_external_models_nobody_may_take_requests_on_the_hub(tmp_path: Path) -> None:

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from headrace.bridge.options import Options as BridgeOptions
 from headrace.bridge.options import placed
 from headrace.catalogue import loader
-from headrace.cli import nats_conf, places
+from headrace.cli import resources
 from headrace.cli.main import main
-from headrace.cli.site import Cluster, Model, Site
+from headrace.cli.setup import nats_conf
+from headrace.cli.setup.site import Cluster, Model, Site
 from headrace.edge.options import EdgeOptions
-from headrace.runtime import apikeys, config
+from headrace.gateway.policy import api_keys
+from headrace.runtime import config
 from headrace.scaler import main as scaler_main
 from headrace.worker import options as worker_options
 
@@ -104,8 +106,8 @@ def test_no_secret_crosses_to_another_machine(made: Result, folder: Path) -> Non
 
 def test_the_daemons_accept_their_configurations(made: Result, folder: Path) -> None:
     edge = config.load(folder / "web/edge.toml", EdgeOptions, {}, "edge")
-    secret = apikeys.load_secret(folder / "web" / edge.secret_file)
-    assert [key.digest for key in edge.keys] == [apikeys.digest(secret, printed_key(made))]
+    secret = api_keys.load_secret(folder / "web" / edge.secret_file)
+    assert [key.digest for key in edge.keys] == [api_keys.digest(secret, printed_key(made))]
     assert [(model.name, model.queue) for model in edge.models] == [
         ("Qwen/Qwen3-8B", "qwen-qwen3-8b")
     ]
@@ -267,7 +269,7 @@ def test_every_placeholder_of_the_templates_is_filled(made: Result, folder: Path
     for file in folder.rglob("*.conf"):
         assert "${" not in file.read_text()
         assert not re.search(r"\$[a-z_]+", file.read_text())
-    assert "$hub_listen" in places.template("hub.conf")
+    assert "$hub_listen" in resources.template("hub.conf")
 
 
 def test_the_hub_holds_no_key_twice(made: Result, folder: Path) -> None:

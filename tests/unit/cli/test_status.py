@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from headrace.cli.main import main
-from headrace.slurm.loopback import free_port
+from headrace.devcluster.loopback import free_port
 
 MODELS = {
     "data": [{"id": "M", "headrace": {"state": "ready", "workers": 2, "slots": 16, "running": 3}}]

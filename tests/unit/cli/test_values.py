@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.cli import values
+from headrace.cli.setup import values
 
 HOSTILE = [
     "", " ", "a b", "a;b", "$(id)", "`id`", "a\nb", "a\0b", 'a"b', "a'b", "a\\b", "a\u2028b", "-x",

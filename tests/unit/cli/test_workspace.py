@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headrace.cli.demo import workspace
-from headrace.runtime import apikeys
+from headrace.gateway.policy import api_keys
 from headrace.runtime.lifecycle import Fatal
 
 
@@ -49,11 +49,11 @@ def test_a_new_folder_is_its_owners_alone(tmp_path: Path) -> None:
 def test_the_key_is_the_same_at_every_start(tmp_path: Path) -> None:
     with workspace.opened(tmp_path / "demo") as opened:
         key = opened.api_key()
-        assert apikeys.well_formed(key)
+        assert api_keys.well_formed(key)
     with workspace.opened(tmp_path / "demo") as opened:
         assert opened.api_key() == key
         (opened.root / "api.key").write_text("damaged")
-        assert apikeys.well_formed(opened.api_key())
+        assert api_keys.well_formed(opened.api_key())
 
 
 def test_what_a_demo_left_is_gone_at_the_next_start_and_at_the_end(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.gateway.access import UNBOUND, Model, accounted, covers, may, rights
-from headrace.gateway.records import ALL, EVERYONE, Group, Key, User
+from headrace.gateway.policy.access import UNBOUND, Model, accounted, covers, may, rights
+from headrace.gateway.policy.records import ALL, EVERYONE, Group, Key, User
 from headrace.protocol.endpoints import Endpoint
 
 OWN = Model("Qwen/Qwen3-8B", "qwen-qwen3-8b")

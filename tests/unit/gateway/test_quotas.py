@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.gateway import durations, quotas, windows
-from headrace.gateway.access import Model
-from headrace.gateway.quotas import Who
-from headrace.gateway.records import EVERYONE, Kind, Limit, Metric, Window
+from headrace.gateway import durations
+from headrace.gateway.policy import quotas, windows
+from headrace.gateway.policy.access import Model
+from headrace.gateway.policy.quotas import Who
+from headrace.gateway.policy.records import EVERYONE, Kind, Limit, Metric, Window
 
 MODEL = Model("Big/Model", "big-model")
 OTHER = Model("small", "small")

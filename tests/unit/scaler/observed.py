@@ -4,8 +4,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from headrace.scaler.observations import Job, JobPhase, Observation
-from headrace.scaler.sharing import Others
+from headrace.scaler.policy.observations import Job, JobPhase, Observation
+from headrace.scaler.policy.sharing import Others
 
 NOW = 1_000_000.0
 

@@ -7,8 +7,8 @@ import pytest
 from headrace.catalogue import model
 from headrace.protocol.state import WorkerPhase, WorkerState
 from headrace.scaler.fleet import HUNG_SECONDS, SILENT_SECONDS, Fleet, Heard
-from headrace.scaler.keeper import Keeper
-from headrace.scaler.observations import Ended, JobPhase, Outcome
+from headrace.scaler.model_state import Keeper
+from headrace.scaler.policy.observations import Ended, JobPhase, Outcome
 from headrace.slurm import states
 from headrace.slurm.record import Record
 from headrace.slurm.squeue import Job

@@ -9,11 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.protocol.plan import Facts, ModelPhase, Plan
-from headrace.scaler import sharing
-from headrace.scaler.neighbours import MAX_PLANS, Neighbours
-from headrace.scaler.sharing import DOUBT_SECONDS, MOST, NOBODY, PATIENCE_SECONDS, Others, Trust
-from headrace.slurm.fake_cluster import FakeOptions
+from headrace.scaler.peer_clusters import MAX_PLANS, Neighbours
+from headrace.scaler.policy import sharing
+from headrace.scaler.policy.sharing import (
+    DOUBT_SECONDS,
+    MOST,
+    NOBODY,
+    PATIENCE_SECONDS,
+    Others,
+    Trust,
+)
 from headrace.slurm.states import Phase
+from headrace.testing.fake_cluster import FakeOptions
 from tests.unit.scaler.world import MODEL, Queue, World
 
 counts = st.integers(0, 6)

@@ -12,18 +12,18 @@ from prometheus_client import CollectorRegistry
 from headrace.protocol.names import Slug
 from headrace.protocol.plan import Plan
 from headrace.protocol.state import WorkerPhase, WorkerState
-from headrace.runtime.bus import BusError
-from headrace.runtime.jetstream import ConsumerInfo, Position
 from headrace.runtime.logging import setup
+from headrace.runtime.nats.bus import BusError
+from headrace.runtime.nats.jetstream import ConsumerInfo, Position
 from headrace.scaler.metrics import Metrics
 from headrace.scaler.options import ScalerOptions
-from headrace.scaler.round import Rounds
+from headrace.scaler.reconciler import Rounds
 from headrace.scaler.workers import Workers
 from headrace.slurm import states
-from headrace.slurm.fake import FakeSlurm
-from headrace.slurm.fake_cluster import FakeOptions
-from headrace.slurm.fake_job import FakeJob
 from headrace.slurm.states import Phase
+from headrace.testing.fake_cluster import FakeOptions
+from headrace.testing.fake_job import FakeJob
+from headrace.testing.fake_slurm import FakeSlurm
 
 MODEL = Slug("m")
 FILE = """

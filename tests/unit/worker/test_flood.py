@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import pytest
 
-from headrace.edge.admission import lane_of
+from headrace.edge.api.validation import lane_of
 from headrace.protocol.names import LANES
 from headrace.runtime.engine import Lanes
-from headrace.worker.puller import Pull, Puller
+from headrace.worker.queue.pull_scheduler import Pull, Puller
 
 TRIP_SECONDS: Final = 0.002
 """From a worker to the queue, or back."""
@@ -99,7 +99,7 @@ class World:
 
 
 class Worker:
-    """As `headrace.worker.intake` does it."""
+    """As `headrace.worker.queue.intake` does it."""
 
     def __init__(self, world: World, slots: int) -> None:
         self._world = world

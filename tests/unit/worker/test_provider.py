@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.external import model
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
-from headrace.runtime.external import model
-from headrace.worker.provider import rewrite, verdict
-from headrace.worker.provider.reader import ProviderReader
-from headrace.worker.provider.verdict import Trouble
-from headrace.worker.provider.weather import Weather
-from tests.gate_kit import SOLD
+from headrace.worker.provider import error_mapping, rewrite
+from headrace.worker.provider.circuit_breaker import Weather
+from headrace.worker.provider.error_mapping import Trouble
+from headrace.worker.provider.event_reader import ProviderReader
+from tests.support.gateway_edges import SOLD
 
 FILE = model.read(SOLD + '[request]\nsystem_prompt = "Ours."\nmax_output_tokens = 100\n')
 DROPS = model.read(SOLD + '[request]\nsystem_messages = "drop"\n')
@@ -109,7 +109,7 @@ def test_what_is_not_offered_is_refused(endpoint: Endpoint) -> None:
     ],
 )  # fmt: skip
 def test_what_a_status_means(status: int, trouble: Trouble, code: Code | None) -> None:
-    found = verdict.verdict(status, "9")
+    found = error_mapping.verdict(status, "9")
     assert found.trouble is trouble
     assert (found.error.code if found.error else None) == code
     if trouble in (Trouble.BUSY, Trouble.AWAY):
@@ -122,14 +122,14 @@ def test_what_a_status_means(status: int, trouble: Trouble, code: Code | None) -
     [("", 0), ("20", 20), ("0.5", 0.5), ("Wed, 21 Oct", 0), ("-3", 0), ("99999", 3600), ("nan", 0)],
 )
 def test_when_to_come_again(text: str, seconds: float) -> None:
-    assert verdict.seconds(text) == seconds
+    assert error_mapping.seconds(text) == seconds
 
 
 def test_a_refusal_keeps_its_reason_and_nothing_of_us() -> None:
     told = {"message": "Bad temperature. Key sk-proj-ab*** of org-12, see https://x.y/z?k=1",
             "param": "temperature", "code": "invalid_value", "organization": "org-12"}  # fmt: skip
     body = bytearray(json.dumps({"error": told}).encode())
-    said = json.loads(verdict.refusal(400, body, "sk-proj-abc"))["error"]
+    said = json.loads(error_mapping.refusal(400, body, "sk-proj-abc"))["error"]
     assert said["message"] == "Bad temperature. Key … of …, see …"
     assert (said["param"], said["code"]) == ("temperature", "invalid_value")
     assert set(said) == {"message", "type", "param", "code"}
@@ -137,7 +137,7 @@ def test_a_refusal_keeps_its_reason_and_nothing_of_us() -> None:
 
 @given(st.binary(max_size=100))
 def test_whatever_a_refusal_is_it_becomes_an_error_object(body: bytes) -> None:
-    assert set(json.loads(verdict.refusal(400, bytearray(body), "k"))) == {"error"}
+    assert set(json.loads(error_mapping.refusal(400, bytearray(body), "k"))) == {"error"}
 
 
 def test_an_error_in_a_stream_is_not_passed_on_and_words_about_errors_are() -> None:

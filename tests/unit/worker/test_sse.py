@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Usage
-from headrace.worker.sse import Splitter, UsageReader, is_done, split, usage_of
+from headrace.worker.stream.sse import Splitter, UsageReader, is_done, split, usage_of
 
 LIMIT = 10_000
 DONE = b"data: [DONE]\n\n"

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.cli import places
+from headrace.cli import resources
 from headrace.runtime.lifecycle import Fatal
 
 MODEL: Final = "SmolLM2-135M-Instruct"
@@ -51,7 +51,7 @@ def table(engine: Engine, root: Path, environ: Mapping[str, str] = os.environ) -
 
 
 def _llamacpp() -> EngineTable:
-    gguf = places.packaged_gguf(GGUF_PACKAGE)
+    gguf = resources.packaged_gguf(GGUF_PACKAGE)
     if gguf is None:
         raise Fatal(
             "the model's package is not installed: `make demo` does it, or "
@@ -95,7 +95,7 @@ def _sim(checkout: Path, environ: Mapping[str, str]) -> EngineTable:
 
 
 def _checkout() -> Path:
-    root = places.checkout()
+    root = resources.checkout()
     if root is None:
         raise Fatal("this engine needs a checkout of Headrace; an installed one has llamacpp")
     return root

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from headrace.cli.credentials import write_private
-from headrace.slurm import loopback
+from headrace.cli.setup.credentials import write_private
+from headrace.devcluster import loopback
 
 NAMES: Final = ("hub", "hub_monitor", "leaf", "gate", "ssh", "link", "bridge_metrics")
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from headrace.cli.demo.part import Probe
+from headrace.cli.demo.component import Probe
 from headrace.cli.http import HttpError, get, get_json
 
 EVERY_SECONDS = 0.1

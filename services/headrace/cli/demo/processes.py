@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from headrace.cli.demo import leash
+from headrace.cli.demo import die_with_parent
 
 PR_SET_CHILD_SUBREAPER: Final = 36
 
@@ -27,7 +27,7 @@ def adopt_orphans() -> None:
 
 def start(argv: Sequence[str], env: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     """Start a daemon in a session of its own: a terminal's Ctrl-C is for us alone."""
-    command = [sys.executable, "-IS", leash.__file__, str(os.getpid()), *argv]
+    command = [sys.executable, "-IS", die_with_parent.__file__, str(os.getpid()), *argv]
     with log.open("ab") as file:
         return subprocess.Popen(
             command,

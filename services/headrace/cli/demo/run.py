@@ -10,28 +10,28 @@ import msgspec
 import structlog
 
 from headrace.cli.demo import (
-    parts,
+    components,
+    model_file,
     ports,
     processes,
+    progress,
     signals,
     site,
-    sleeper,
     slurm,
     ssh_server,
-    story,
     workspace,
 )
 from headrace.cli.demo.engines import MODEL, Engine, table
+from headrace.cli.demo.info_file import Info, Published, is_worker
 from headrace.cli.demo.job_watch import JobWatch
-from headrace.cli.demo.keeper import Keeper
-from headrace.cli.demo.published import Info, Published, is_worker
 from headrace.cli.demo.screen import Screen, nearest
+from headrace.cli.demo.supervisor import Keeper
 from headrace.cli.demo.workspace import Workspace
-from headrace.cli.site import Site
+from headrace.cli.setup.site import Site
+from headrace.devcluster import loopback
 from headrace.runtime import lifecycle
 from headrace.runtime.lifecycle import Fatal, Lifecycle
 from headrace.runtime.logging import Logger
-from headrace.slurm import loopback
 
 PROCESSORS: Final = (
     structlog.processors.add_log_level,
@@ -99,7 +99,9 @@ async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Scr
                 group.create_task(published.watch()),
                 group.create_task(collect(keepers)),
                 group.create_task(
-                    story.tell(screen, made, info, keepers, published, patient=patient, hint=hint)
+                    progress.tell(
+                        screen, made, info, keepers, published, patient=patient, hint=hint
+                    )
                 ),
             ]
             await life.stopping.wait()
@@ -123,18 +125,18 @@ def prepare(settings: Settings, place: Workspace, screen: Screen) -> tuple[Site,
     made = site.make(place, chosen, settings.port, planned=settings.slurm)
     line = site.install(place, made, engine)
     if settings.slurm:
-        sleeper.install(place, made.clusters[0], engine, settings.workers)
+        model_file.install(place, made.clusters[0], engine, settings.workers)
         slurm.write(place.slurm, chosen)
     screen.say(f"configuration and keys are in {nearest(place.root)}/")
     server = ssh_server.prepare(place.run, line, chosen["ssh"])
     if server.remark:
         screen.say(server.remark)
     if settings.slurm:
-        working = parts.scaled(place, made, chosen)
+        working = components.scaled(place, made, chosen)
     else:
-        working = parts.by_hand(place, made, settings.engine, settings.workers)
+        working = components.by_hand(place, made, settings.engine, settings.workers)
     environ = slurm.plain(os.environ.items())
-    every = parts.all_of(place, made, server, working)
+    every = components.all_of(place, made, server, working)
     return made, [Keeper(part, place.logs, environ, screen.say) for part in every]
 
 

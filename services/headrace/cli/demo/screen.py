@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headrace.cli.demo.keeper import Keeper
+from headrace.cli.demo.supervisor import Keeper
 
 FILE_WIDTH: Final = 150
 

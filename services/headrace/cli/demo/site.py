@@ -5,14 +5,14 @@ import shutil
 
 import msgspec
 
-from headrace.cli import daemon_conf, installation
-from headrace.cli.credentials import write_private
 from headrace.cli.demo import ssh_server
 from headrace.cli.demo.engines import MODEL, EngineTable
 from headrace.cli.demo.workspace import CLUSTER, Workspace
-from headrace.cli.site import Cluster, Model, Site
-from headrace.gateway import migrations
-from headrace.gateway.database import Database
+from headrace.cli.setup import daemon_conf, installation
+from headrace.cli.setup.credentials import write_private
+from headrace.cli.setup.site import Cluster, Model, Site
+from headrace.gateway.store import migrations
+from headrace.gateway.store.database import Database
 
 LOOPBACK = "127.0.0.1"
 

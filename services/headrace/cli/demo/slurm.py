@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from headrace.cli.demo import probes
-from headrace.cli.demo.part import Part, Probe
+from headrace.cli.demo.component import Part, Probe
+from headrace.devcluster import local
+from headrace.devcluster.cluster import LocalSlurm
+from headrace.devcluster.local import CONTROLLER, MUNGE, Daemon, LocalOptions
 from headrace.runtime.lifecycle import Fatal
-from headrace.slurm import client, local
-from headrace.slurm.local import CONTROLLER, MUNGE, Daemon, LocalOptions
-from headrace.slurm.local_cluster import LocalSlurm
+from headrace.slurm import client
 from headrace.slurm.states import Phase
 
 OPTIONS: Final = LocalOptions(kill_wait=3)

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.cli.credentials import ssh_key, write_private
+from headrace.cli.setup.credentials import ssh_key, write_private
 
 SSHD: Final = Path("/usr/sbin/sshd")
 _NO_SHELLS: Final = frozenset({"nologin", "false", "true", "sync"})
@@ -129,7 +129,7 @@ def _locked(name: str) -> bool:
 
 def _embedded(run: Path, port: int) -> tuple[str, ...]:
     return (
-        sys.executable, "-P", "-m", "headrace.cli.embedded_sshd",
+        sys.executable, "-P", "-m", "headrace.cli.demo.embedded_sshd",
         "--port", str(port),
         "--host-key", str(run / "host_key"),
         "--authorized-keys", str(run / "authorized_keys"),

@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from headrace.cli import values
-from headrace.cli.credentials import write_private
-from headrace.cli.installation import private_directory
-from headrace.runtime import apikeys
+from headrace.cli.setup import values
+from headrace.cli.setup.credentials import write_private
+from headrace.cli.setup.installation import private_directory
+from headrace.gateway.policy import api_keys
 from headrace.runtime.lifecycle import Fatal
 
 MAX_RUN_PATH: Final = 60
@@ -61,8 +61,8 @@ class Workspace(msgspec.Struct, frozen=True):
         """The demo's key: the same at every start."""
         path = self.root / "api.key"
         key = path.read_text(encoding="utf-8").strip() if path.exists() else ""
-        if not apikeys.well_formed(key):
-            key = apikeys.mint()
+        if not api_keys.well_formed(key):
+            key = api_keys.mint()
             write_private(path, f"{key}\n")
         return key
 

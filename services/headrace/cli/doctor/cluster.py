@@ -14,13 +14,13 @@ import msgspec
 from headrace.catalogue import loader, status
 from headrace.catalogue.loader import Catalogue, CatalogueError
 from headrace.catalogue.worker import Cluster, batch_script
-from headrace.cli.doctor import judge, leaf
+from headrace.cli.doctor import checks, leaf
 from headrace.cli.doctor.finding import Finding, bad, ok
-from headrace.cli.operate import place
-from headrace.cli.operate.place import ScalerFile
+from headrace.cli.operate import context
+from headrace.cli.operate.context import ScalerFile
 from headrace.protocol.names import Slug
-from headrace.runtime.bus import BusOptions
 from headrace.runtime.config import ConfigError, read_secret
+from headrace.runtime.nats.bus import BusOptions
 from headrace.slurm import shell
 from headrace.slurm.client import SlurmClient
 from headrace.slurm.commands import Command
@@ -35,7 +35,7 @@ MAX_TRIALS: Final = 50
 async def look(config_file: Path) -> list[Finding]:
     """Every hop from `config_file` on, the nearest first."""
     try:
-        options = place.load(config_file)
+        options = context.load(config_file)
     except ConfigError as error:
         return [bad("scaler.toml", str(error), "edit it; `headrace init` writes an example")]
     found = [ok("scaler.toml", f"{config_file} can be read")]
@@ -44,7 +44,7 @@ async def look(config_file: Path) -> list[Finding]:
     found += await _leaf(options, models)
     found += await _slurm(options, models)
     found.append(
-        judge.worker_command(
+        checks.worker_command(
             options.worker_command, shutil.which(options.worker_command[0]) is not None
         )
     )
@@ -58,7 +58,7 @@ def _models(options: ScalerFile, found: list[Finding]) -> Catalogue:
     except CatalogueError as error:
         found.append(bad("models", str(error), "make that folder"))
         return Catalogue({})
-    found += judge.catalogue(options.models, models)
+    found += checks.catalogue(options.models, models)
     return models
 
 
@@ -68,7 +68,7 @@ def _state(folder: Path) -> Finding:
             problem = ""
     except OSError as error:
         problem = f"cannot be written: {error.strerror}"
-    return judge.state(str(folder), problem, _kind(folder))
+    return checks.state(str(folder), problem, _kind(folder))
 
 
 def _kind(folder: Path) -> str:
@@ -98,17 +98,17 @@ async def _leaf(options: ScalerFile, models: Catalogue) -> list[Finding]:
     for hop, bus in (("scaler's key", options.bus), ("workers' key", options.worker_bus)):
         problem = _secret(bus)
         usable = usable and not problem
-        found.append(judge.secret(hop, problem))
+        found.append(checks.secret(hop, problem))
     if not usable:
         return found
     try:
         reason = await leaf.visit(options.bus, worker=False)
-        found.append(judge.leaf("leaf, as scaler", options.bus.url, reason))
+        found.append(checks.leaf("leaf, as scaler", options.bus.url, reason))
         if not reason:
             slug = next(iter(models.entries), Slug("any"))
-            found.append(judge.hub(*await leaf.ask_hub(options.bus, slug)))
+            found.append(checks.hub(*await leaf.ask_hub(options.bus, slug)))
         reason = await leaf.visit(options.worker_bus, worker=True)
-        found.append(judge.leaf("leaf, as worker", options.worker_bus.url, reason))
+        found.append(checks.leaf("leaf, as worker", options.worker_bus.url, reason))
     except ConfigError as error:
         found.append(bad("leaf", str(error), "edit scaler.toml"))
     return found
@@ -124,18 +124,18 @@ def _secret(bus: BusOptions) -> str:
 
 async def _slurm(options: ScalerFile, models: Catalogue) -> list[Finding]:
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    found = [judge.commands(missing)]
+    found = [checks.commands(missing)]
     if missing:
         return found
     slurm = SlurmClient()
     ping = await slurm.ping()
-    found.append(judge.controller(ping))
+    found.append(checks.controller(ping))
     if not ping.up:
         return found
     jobs = await slurm.jobs()
-    found.append(judge.queue(jobs.problem, len(jobs.ours(options.installation, options.cluster))))
+    found.append(checks.queue(jobs.problem, len(jobs.ours(options.installation, options.cluster))))
     wanted = {slug: each.model.job.partitions for slug, each in models.entries.items()}
-    found += judge.partitions(await slurm.partitions(), wanted)
+    found += checks.partitions(await slurm.partitions(), wanted)
     return [*found, *await _trials(options, models, slurm)]
 
 
@@ -156,7 +156,7 @@ async def _trials(options: ScalerFile, models: Catalogue, slurm: SlurmClient) ->
             continue
         usual = slurm.commands.sbatch(script)
         command = Command(("sbatch", "--test-only"), usual.env, usual.stdin)
-        found.append(judge.trial(slug, await shell.run(command, TRIAL_SECONDS)))
+        found.append(checks.trial(slug, await shell.run(command, TRIAL_SECONDS)))
     return found
 
 
@@ -165,7 +165,7 @@ def _scaler(state: Path) -> list[Finding]:
         seen = status.read(state / "status.json")
     except (OSError, msgspec.DecodeError):
         seen = None
-    return judge.scaler(seen, *_lease(state / "lease"), time.time())
+    return checks.scaler(seen, *_lease(state / "lease"), time.time())
 
 
 def _lease(path: Path) -> tuple[str, bool]:

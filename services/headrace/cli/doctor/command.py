@@ -14,7 +14,7 @@ from rich.text import Text
 
 from headrace.cli.doctor import cluster, web
 from headrace.cli.doctor.finding import Finding, Level
-from headrace.cli.operate.place import SCALER_FILE
+from headrace.cli.operate.context import SCALER_FILE
 
 MARKS: Final = {Level.OK: "ok  ", Level.WARNING: "note", Level.BAD: "BAD "}
 STYLES: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.BAD: "bold red"}

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from headrace.cli import visitor
+from headrace.cli import nats_session
 from headrace.protocol import names, subjects
 from headrace.protocol.names import LANES, Slug
-from headrace.runtime.bus import Bus, BusError, BusOptions
-from headrace.runtime.jetstream import JetStream, JetStreamError
+from headrace.runtime.nats.bus import Bus, BusError, BusOptions
+from headrace.runtime.nats.jetstream import JetStream, JetStreamError
 
 ANSWER_SECONDS: Final = 3.0
 
@@ -42,4 +42,4 @@ async def ask_hub(options: BusOptions, model: Slug) -> tuple[str, bool]:
 async def _connect(options: BusOptions, *, worker: bool) -> tuple[Bus, str]:
     who = names.new_process_id()
     inbox = subjects.worker_inbox(who) if worker else subjects.scaler_inbox(who)
-    return await visitor.connect(options, name=f"doctor-{who}", inbox=inbox)
+    return await nats_session.connect(options, name=f"doctor-{who}", inbox=inbox)

@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 
 from headrace.cli import status
-from headrace.cli.doctor import judge
+from headrace.cli.doctor import checks
 from headrace.cli.doctor.finding import Finding, bad, ok
 from headrace.cli.http import HttpError, get
+from headrace.external import folder as external
+from headrace.external import keyfile
 from headrace.runtime import config
 from headrace.runtime.config import ConfigError
-from headrace.runtime.external import folder as external
-from headrace.runtime.external import keyfile
 
 
 class EdgeFile(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ def look(folder: Path) -> list[Finding]:
 def look_at_edge(url: str) -> Finding:
     """The API at `url`."""
     seen = status.look(url, "")
-    return judge.edge(url, seen["alive"], seen["ready"], seen["reason"])
+    return checks.edge(url, seen["alive"], seen["ready"], seen["reason"])
 
 
 def _keys(folder: Path) -> list[Finding]:
@@ -126,4 +126,4 @@ def _bridge(options: BridgeFile) -> list[Finding]:
     except HttpError as error:
         return [bad("bridge", str(error), "start it: headrace-bridge --config bridge.toml")]
     names = [each.name for each in options.clusters]
-    return judge.bridge(body.decode(errors="replace"), names)
+    return checks.bridge(body.decode(errors="replace"), names)

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from headrace.catalogue.status import Status
-from headrace.cli.operate.words import duration
+from headrace.cli.operate.formatting import duration
 
 ROUNDS: Final = 3
 """So many rounds may be missed before the picture is called stale: one can take long."""

@@ -9,9 +9,9 @@ import msgspec
 
 from headrace.catalogue.overrides import Override
 from headrace.catalogue.status import ModelRow
-from headrace.cli.operate import job, place
-from headrace.cli.operate.place import Place
-from headrace.cli.operate.words import duration
+from headrace.cli.operate import context, drain_job
+from headrace.cli.operate.context import Place
+from headrace.cli.operate.formatting import duration
 
 Count: Final = click.IntRange(0, 1000)
 
@@ -22,7 +22,7 @@ Count: Final = click.IntRange(0, 1000)
 @click.option("--max", "most", type=Count, help="At most so many; 0: none at all.")
 @click.option("--pin", type=Count, help="Exactly so many.")
 @click.option("--reset", is_flag=True, help="What the model's file says counts again.")
-@place.options
+@context.options
 def scale(
     model: str,
     least: int | None,
@@ -50,7 +50,7 @@ def scale(
         raise click.UsageError("--reset takes the bounds away: say it alone.")
     if least is not None and most is not None and least > most:
         raise click.UsageError(f"--min {least} is more than --max {most}.")
-    where = place.find(state, config_file)
+    where = context.find(state, config_file)
     row = find(where, model)
     if pin is not None:
         least = most = pin
@@ -66,7 +66,7 @@ def scale(
 
 @click.command(short_help="Let a model's jobs, or one job, finish and end.")
 @click.argument("what", metavar="MODEL|JOBID")
-@place.options
+@context.options
 def drain(what: str, config_file: Path | None, state: Path | None, *, as_json: bool) -> None:
     """Let running requests finish, take no new ones, and end.
 
@@ -76,9 +76,9 @@ def drain(what: str, config_file: Path | None, state: Path | None, *, as_json: b
     its place, the scaler submits one. It must be a job of this scaler's: the record in its comment
     says so. That uses Slurm's commands, as this account.
     """
-    where = place.find(state, config_file)
+    where = context.find(state, config_file)
     if what.isascii() and what.isdigit():
-        told = job.drain(where, int(what))
+        told = drain_job.drain(where, int(what))
         _say({"job": int(what), "drained": True, "told": told}, told, as_json=as_json)
         return
     row = find(where, what)

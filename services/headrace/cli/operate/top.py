@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.live import Live
 
 from headrace.catalogue.status import Status
-from headrace.cli.operate import board, freshness, place, web
-from headrace.cli.operate.place import SCALER_FILE, Place
+from headrace.cli.operate import context, freshness, tables, web
+from headrace.cli.operate.context import SCALER_FILE, Place
 
 PIPE_WIDTH: Final = 200
 
@@ -25,7 +25,7 @@ DEMO: Final = Path("var/demo/web")
 
 
 @click.command(short_help="Watch models and their jobs.")
-@place.options
+@context.options
 @click.option(
     "--web",
     "web_folder",
@@ -74,26 +74,26 @@ def top(
     if web_folder is not None:
         well = web.show(web_folder, console, as_json=as_json, once=once, interval=interval)
         sys.exit(0 if well else 1)
-    where = place.find(state, config_file)
+    where = context.find(state, config_file)
     if as_json or once:
         status = where.status()
         if as_json:
             click.echo(json.dumps(plain(status, time.time()), indent=2))
         else:
-            console.print(board.top(status, time.time()))
+            console.print(tables.top(status, time.time()))
         sys.exit(0 if is_well(status, time.time()) else 1)
     _watch(where, console, interval)
 
 
 @click.command(short_help="List the jobs of all models.")
-@place.options
+@context.options
 def jobs(config_file: Path | None, state: Path | None, *, as_json: bool) -> None:
     """List every job that the scaler knows as its own, one a line.
 
     Its age counts from its start, or from its submission while it waits. Exits with 1 if the
     picture is stale.
     """
-    status = place.find(state, config_file).status()
+    status = context.find(state, config_file).status()
     now = time.time()
     fresh = freshness.of(status, now)
     if as_json:
@@ -105,7 +105,7 @@ def jobs(config_file: Path | None, state: Path | None, *, as_json: bool) -> None
         click.echo(json.dumps(rows, indent=2))
     else:
         console = _console()
-        console.print(board.jobs(status, now))
+        console.print(tables.jobs(status, now))
     for warning in fresh.warnings if fresh.stale else ():
         click.echo(warning, err=True)
     sys.exit(1 if fresh.stale else 0)
@@ -138,11 +138,11 @@ def _console() -> Console:
 
 
 def _watch(where: Place, console: Console, interval: float) -> None:
-    first = board.top(where.status(), time.time())
+    first = tables.top(where.status(), time.time())
     with Live(first, console=console, screen=True, auto_refresh=False) as live:
         try:
             while True:
-                live.update(board.top(where.status(), time.time()), refresh=True)
+                live.update(tables.top(where.status(), time.time()), refresh=True)
                 time.sleep(interval)
         except KeyboardInterrupt:
             return

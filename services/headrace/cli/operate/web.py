@@ -12,13 +12,13 @@ import msgspec
 from rich.console import Console
 from rich.live import Live
 
-from headrace.cli import visitor
-from headrace.cli.operate import web_board
-from headrace.cli.operate.heard import Heard
+from headrace.cli import nats_session
+from headrace.cli.operate import web_tables
+from headrace.cli.operate.live_view import Heard
 from headrace.protocol import codec, names, subjects
 from headrace.protocol.errors import HeadraceError
 from headrace.runtime import config
-from headrace.runtime.bus import Bus, BusOptions, Message
+from headrace.runtime.nats.bus import Bus, BusOptions, Message
 
 EDGE_FILE: Final = "edge.toml"
 
@@ -57,7 +57,9 @@ async def _show(
     options: BusOptions, console: Console, *, as_json: bool, once: bool, interval: float
 ) -> bool:
     who = names.new_process_id()
-    bus, reason = await visitor.connect(options, name=f"top-{who}", inbox=subjects.edge_inbox(who))
+    bus, reason = await nats_session.connect(
+        options, name=f"top-{who}", inbox=subjects.edge_inbox(who)
+    )
     try:
         if reason:
             raise click.ClickException(
@@ -67,12 +69,12 @@ async def _show(
         heard = await listen(bus)
         await asyncio.sleep(LISTEN_SECONDS)
         if as_json:
-            click.echo(json.dumps(web_board.plain(heard, time.monotonic()), indent=2))
+            click.echo(json.dumps(web_tables.plain(heard, time.monotonic()), indent=2))
         elif once:
-            console.print(web_board.top(heard, time.monotonic(), time.time()))
+            console.print(web_tables.top(heard, time.monotonic(), time.time()))
         else:
             await _watch(heard, console, interval)
-        return all(each["state"] != "failed" for each in web_board.plain(heard, time.monotonic()))
+        return all(each["state"] != "failed" for each in web_tables.plain(heard, time.monotonic()))
     finally:
         await bus.close()
 
@@ -101,5 +103,5 @@ async def listen(bus: Bus) -> Heard:
 async def _watch(heard: Heard, console: Console, interval: float) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(web_board.top(heard, time.monotonic(), time.time()), refresh=True)
+            live.update(web_tables.top(heard, time.monotonic(), time.time()), refresh=True)
             await asyncio.sleep(interval)

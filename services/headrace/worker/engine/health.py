@@ -7,7 +7,7 @@ import msgspec
 
 from headrace.protocol.endpoints import ENGINE_PATHS, Endpoint
 from headrace.runtime.engine import EngineOptions
-from headrace.worker.client import EngineClient
+from headrace.worker.http_client import EngineClient
 
 POLL_SECONDS: Final = 0.1
 """How often a loading engine is asked: nothing to a machine, and its start is not delayed."""

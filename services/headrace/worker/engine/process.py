@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from headrace.worker.engine import reasons
+from headrace.worker.engine import exit_reasons
 from headrace.worker.engine.launch import Launch, interpreter
 
 TAIL_LINES: Final = 50
@@ -83,7 +83,7 @@ class EngineProcess:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._reader), 1.0)
         stage = "while loading" if self._loading else "while serving"
-        told = reasons.sentence(stage, code, self._reason)
+        told = exit_reasons.sentence(stage, code, self._reason)
         if self._loading and self._tail:
             told += "\nThe last lines of its log:\n  " + "\n  ".join(self._tail)
         return told
@@ -127,6 +127,6 @@ class EngineProcess:
         self._note([rest])
 
     def _note(self, lines: list[str]) -> None:
-        self._reason = reasons.known(lines) or self._reason
+        self._reason = exit_reasons.known(lines) or self._reason
         if self._loading:
             self._tail.extend(line[:TAIL_LINE_CHARACTERS] for line in lines if line.strip())

@@ -6,13 +6,13 @@ from typing import Any, Final, NamedTuple, NoReturn
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from headrace.external.cost_bound import output_limit
+from headrace.external.model import ExternalModel, SystemMessages
+from headrace.external.provider import Kind
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
-from headrace.runtime.external.bound import output_limit
-from headrace.runtime.external.model import ExternalModel, SystemMessages
-from headrace.runtime.external.provider import Kind
 from headrace.runtime.jsonobject import parse
-from headrace.worker.body import stream_options
+from headrace.worker.resume.request_body import stream_options
 
 CHAT: Final = frozenset(
     ("temperature", "top_p", "stop", "seed", "frequency_penalty", "presence_penalty",

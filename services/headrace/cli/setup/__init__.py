@@ -1,0 +1,1 @@
+"""`headrace init`: configuration, credentials and permissions of a site."""

@@ -1,0 +1,1 @@
+"""Who is asking: keys, sign-in, trusted proxies."""

@@ -1,0 +1,1 @@
+"""A live request: published to the bus, its frames put back together."""

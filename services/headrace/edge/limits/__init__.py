@@ -1,0 +1,1 @@
+"""Access, quotas, budgets and usage."""

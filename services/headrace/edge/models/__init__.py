@@ -1,0 +1,1 @@
+"""What can be asked for, and in which state it is."""

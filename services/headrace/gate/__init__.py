@@ -1,0 +1,1 @@
+"""The forced command of the tunnel key. Needs Python alone."""

@@ -1,0 +1,1 @@
+"""How NATS is spoken."""

@@ -1,0 +1,1 @@
+"""Decisions of the scaler. No I/O and no clock: functions of plain values."""

@@ -1,0 +1,1 @@
+"""Fakes of the boundaries, each held against the real part by a test."""

@@ -1,0 +1,1 @@
+"""Requests out of JetStream, frames back to the edge."""

@@ -1,0 +1,1 @@
+"""Continuing a response that another worker began."""
