@@ -28,9 +28,9 @@ from headrace.cli.demo import probes
 from headrace.cli.setup.credentials import write_private
 from headrace.devcluster.loopback import free_port
 from headrace.gateway.admin.action import Actor
-from headrace.gateway.admin.service import Office
+from headrace.gateway.admin.service import AdminService
 from headrace.gateway.policy import api_keys
-from headrace.gateway.policy.records import Kind, Limit, Metric, Window
+from headrace.gateway.policy.records import Limit, LimitWindow, Metric, SubjectKind
 from headrace.gateway.store import migrations
 from headrace.gateway.store.database import Database
 from loadtests.bench import stages
@@ -47,13 +47,13 @@ RESULT: Final = Path(__file__).parent / "results" / "gateway-cost.json"
 BILLION: Final = 1_000_000_000
 OWNER: Final = "ada@example.org"
 LIMITS: Final = (
-    (Kind.USER, Metric.REQUESTS, Window.MINUTE),
-    (Kind.USER, Metric.TOKENS, Window.DAY),
-    (Kind.GROUP, Metric.REQUESTS, Window.HOUR),
-    (Kind.GROUP, Metric.TOKENS, Window.MONTH),
-    (Kind.MODEL, Metric.REQUESTS, Window.DAY),
-    (Kind.USER, Metric.CONCURRENCY, Window.NOW),
-    (Kind.USER, Metric.QUEUED, Window.NOW),
+    (SubjectKind.USER, Metric.REQUESTS, LimitWindow.MINUTE),
+    (SubjectKind.USER, Metric.TOKENS, LimitWindow.DAY),
+    (SubjectKind.GROUP, Metric.REQUESTS, LimitWindow.HOUR),
+    (SubjectKind.GROUP, Metric.TOKENS, LimitWindow.MONTH),
+    (SubjectKind.MODEL, Metric.REQUESTS, LimitWindow.DAY),
+    (SubjectKind.USER, Metric.CONCURRENCY, LimitWindow.NOW),
+    (SubjectKind.USER, Metric.QUEUED, LimitWindow.NOW),
 )
 
 
@@ -188,10 +188,10 @@ def _people(web: Path) -> str:
     database = Database(f"sqlite+pysqlite:///{web}/cost.db")
     migrations.migrate(database)
     secret = api_keys.load_secret(web / "keys/api.secret")
-    office = Office(database, secret, Actor("bench", "cli"))
+    office = AdminService(database, secret, Actor("bench", "cli"))
     office.groups.put("chemistry", models=MODELS)
     key = office.keys.create(OWNER, make=True, groups=("chemistry",)).key
-    names = {Kind.USER: [OWNER], Kind.GROUP: ["chemistry"], Kind.MODEL: MODELS}
+    names = {SubjectKind.USER: [OWNER], SubjectKind.GROUP: ["chemistry"], SubjectKind.MODEL: MODELS}
     office.limits.set(
         Limit(kind=kind, name=name, metric=metric, window=window, value=BILLION)
         for kind, metric, window in LIMITS

@@ -13,13 +13,12 @@ from typing import Any
 import msgspec
 
 from headrace.cli.demo import components, engine_watch, probes, processes
-from headrace.cli.demo.component import Part, Probe
+from headrace.cli.demo.component import Component, Probe
 from headrace.cli.demo.workspace import Workspace
 from headrace.cli.http import HttpError, get_json
 from headrace.cli.setup import daemon_conf
 from headrace.cli.setup.credentials import write_private
-from headrace.cli.setup.site import Model as Offered
-from headrace.cli.setup.site import Site
+from headrace.cli.setup.site import Site, SiteModel
 from headrace.devcluster.loopback import free_port
 from loadtests.bench.models import SLOTS, Model
 from loadtests.bench.parts import Running, wait
@@ -29,7 +28,7 @@ class Stage:
     """Where parts run. `every` are those that can be started by their name alone."""
 
     def __init__(
-        self, place: Workspace, site: Site, every: Sequence[Part], stack: AsyncExitStack
+        self, place: Workspace, site: Site, every: Sequence[Component], stack: AsyncExitStack
     ) -> None:
         self._place = place
         self._site = site
@@ -80,7 +79,7 @@ class Stage:
 
     def offer(self, models: Sequence[str]) -> None:
         """Let the edge offer these models, and no others, from its next start on."""
-        made = msgspec.structs.replace(self._site, models=tuple(map(Offered, models)))
+        made = msgspec.structs.replace(self._site, models=tuple(map(SiteModel, models)))
         path = self._place.web / "edge.toml"
         # Only the models change: the keys' digests stay as they were written.
         keys = path.read_text().partition("[[keys]]")[1:]
@@ -131,7 +130,7 @@ class Stage:
         file = self._place.cluster / f"{name}.toml"
         tables = model.tables(sys.executable, self._ports[model.name])
         cluster = self._site.clusters[0]
-        write_private(file, daemon_conf.worker(cluster, Offered(model.name), *tables))
+        write_private(file, daemon_conf.worker(cluster, SiteModel(model.name), *tables))
         like = components.by_hand(self._place, self._site, "", 1)[0]
         argv = tuple(str(file) if each.endswith("worker.toml") else each for each in like.argv)
         env = {**like.env, "HEADRACE_WORKER__SLOTS": str(SLOTS)}
@@ -146,7 +145,7 @@ class Stage:
 
         await self._running[name].ready(engine)
 
-    async def _start(self, part: Part, env: Mapping[str, str]) -> None:
+    async def _start(self, part: Component, env: Mapping[str, str]) -> None:
         log = self._place.logs / f"{part.name}.log"
         running = Running(part.name, part.argv, {**part.env, **env}, log)
         self._running[part.name] = running

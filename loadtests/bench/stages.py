@@ -12,7 +12,7 @@ from headrace.cli.demo import components, ports, site, ssh_server
 from headrace.cli.demo import workspace as workspaces
 from headrace.cli.demo.engines import EngineTable
 from headrace.cli.setup import credentials, nats_conf
-from headrace.cli.setup.site import Model as Offered
+from headrace.cli.setup.site import SiteModel
 from loadtests.bench.models import AT_HUB, NAMES
 from loadtests.bench.stage import Stage
 
@@ -34,10 +34,10 @@ async def opened() -> AsyncIterator[Stage]:
         chosen = ports.choose(place.root / "ports.json", names=(*ports.NAMES, "api"))
         made = site.make(place, chosen, chosen["api"])
         made = msgspec.structs.replace(
-            made, models=tuple(map(Offered, NAMES)), queue_bytes=QUEUE_BYTES
+            made, models=tuple(map(SiteModel, NAMES)), queue_bytes=QUEUE_BYTES
         )
         line = site.install(place, made, EngineTable(kind="command", command=("{socket}",)))
-        near = msgspec.structs.replace(made, models=(), external=tuple(map(Offered, AT_HUB)))
+        near = msgspec.structs.replace(made, models=(), external=tuple(map(SiteModel, AT_HUB)))
         rights = nats_conf.hub(near, credentials.ensure(place.root, made))
         # They are asked by workers of the usual kind, which have another inbox.
         may, inbox = '["hr.ctl.>", "_INBOX.external.>"]', '["hr.ctl.>", "_INBOX.worker.>"]'

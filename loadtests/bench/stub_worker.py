@@ -23,7 +23,7 @@ from headrace.runtime.engine import Lanes
 from headrace.runtime.nats.bus import Bus, BusOptions, Message
 from headrace.runtime.nats.jetstream import ACK, JetStream, delivery_of
 from headrace.worker.heartbeat import BEAT_SECONDS
-from headrace.worker.queue.pull_scheduler import Puller
+from headrace.worker.queue.pull_scheduler import PullScheduler
 from headrace.worker.service import PUMP_SECONDS
 from loadtests.sim.bodies import Task
 from loadtests.sim.events import Events
@@ -66,7 +66,7 @@ class StubWorker:
         self._events = events(model, answer)
         self._jetstream = JetStream(bus, subjects.DOMAIN)
         self._slots = 256
-        self._puller = Puller(self._slots, Lanes().weights)
+        self._puller = PullScheduler(self._slots, Lanes().weights)
         self._inbox = f"{bus.inbox}.pull"
         self._loop = asyncio.get_running_loop()
         self._answering: set[asyncio.Task[None]] = set()

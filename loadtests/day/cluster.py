@@ -12,7 +12,13 @@ from collections import deque
 from itertools import count
 from typing import Final, NamedTuple
 
-from headrace.scaler.policy.observations import Ended, Job, JobPhase, Observation, Outcome
+from headrace.scaler.policy.observations import (
+    EndedJob,
+    JobOutcome,
+    JobPhase,
+    ModelJob,
+    Observation,
+)
 from loadtests.day.arrivals import Load
 from loadtests.day.waits import Waits
 
@@ -44,9 +50,9 @@ class SimJob:
         self.ends_at = 0.0
         self.running = 0
 
-    def view(self) -> Job:
+    def view(self) -> ModelJob:
         """As the scaler sees it."""
-        return Job(
+        return ModelJob(
             id=self.id,
             phase=self.phase,
             submitted_at=self.submitted_at,
@@ -80,7 +86,7 @@ class Cluster:
         self._order = count()
         self._free: deque[SimJob] = deque()
         """A worker once for each of its free slots."""
-        self._ended: list[Ended] = []
+        self._ended: list[EndedJob] = []
 
     def submit(self) -> None:
         """Submit a job now."""
@@ -197,4 +203,4 @@ class Cluster:
         if job.started_at:
             self.gpu_seconds += max(0.0, self.now - max(job.started_at, self.counted_from))
         self._free = deque(each for each in self._free if each is not job)
-        self._ended.append(Ended(id=job.id, at=self.now, outcome=Outcome.DONE))
+        self._ended.append(EndedJob(id=job.id, at=self.now, outcome=JobOutcome.DONE))

@@ -4,7 +4,7 @@ import math
 from bisect import bisect_right
 from typing import Protocol
 
-from headrace.scaler.policy.decide import Cancel, Drain, Submit, observe
+from headrace.scaler.policy.decide import CancelJob, DrainJob, SubmitJob, observe
 from headrace.scaler.policy.learned import Learned
 from headrace.scaler.policy.observations import JobPhase
 from headrace.scaler.spec import Scaling
@@ -29,11 +29,11 @@ class Ours:
         """One round."""
         for action in observe(cluster.seen(), self.spec, self.learned, cluster.now).actions:
             match action:
-                case Submit():
+                case SubmitJob():
                     cluster.submit()
-                case Cancel(job=job):
+                case CancelJob(job=job):
                     cluster.cancel(job)
-                case Drain(job=job):
+                case DrainJob(job=job):
                     cluster.drain(job)
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.edge.dispatch.response_assembler import Answer, Phase, Step
+from headrace.edge.dispatch.response_assembler import RequestPhase, ResponseAssembler, Step
 from headrace.edge.main import main as edge_main
 from headrace.protocol.frames import Accepted, Frame
 from headrace.runtime.nats.bus import Message
@@ -33,28 +33,28 @@ def acknowledge_early() -> None:
 
 def ignore_numbers() -> None:
     """An edge that takes every frame of an attempt as the next one."""
-    on_frame = Answer.on_frame
+    on_frame = ResponseAssembler.on_frame
 
-    def broken(self: Answer, frame: Frame) -> Step:
+    def broken(self: ResponseAssembler, frame: Frame) -> Step:
         if frame.attempt == self.attempt:
             frame = msgspec.structs.replace(frame, seq=self.next_seq)
         return on_frame(self, frame)
 
-    Answer.on_frame = broken  # type: ignore[method-assign]
+    ResponseAssembler.on_frame = broken  # type: ignore[method-assign]
 
 
 def accept_anything() -> None:
     """An edge to which every new attempt is welcome, wherever it goes on."""
-    on_frame = Answer.on_frame
+    on_frame = ResponseAssembler.on_frame
 
-    def broken(self: Answer, frame: Frame) -> Step:
+    def broken(self: ResponseAssembler, frame: Frame) -> Step:
         if isinstance(frame, Accepted) and frame.attempt > self.attempt:
             frame = msgspec.structs.replace(frame, after=self.after)
-            if self.phase is Phase.RUNNING:
-                self.phase = Phase.QUEUED
+            if self.phase is RequestPhase.RUNNING:
+                self.phase = RequestPhase.QUEUED
         return on_frame(self, frame)
 
-    Answer.on_frame = broken  # type: ignore[method-assign]
+    ResponseAssembler.on_frame = broken  # type: ignore[method-assign]
 
 
 MISTAKES: Final[dict[str, Callable[[], None]]] = {

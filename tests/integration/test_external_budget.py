@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from sqlalchemy import select
 
-from headrace.gateway.policy.records import Kind, Limit, Metric, Window
+from headrace.gateway.policy.records import Limit, LimitWindow, Metric, SubjectKind
 from headrace.gateway.store import queries, schema, usage
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import End, Fail, Timings, Usage
@@ -252,7 +252,7 @@ async def test_a_groups_budget_and_a_users_stop_as_hard(
 ) -> None:
     key = opened(site, TEXT.replace("user_per_day = 0.1", "user_per_day = 0.03"))
     site.office.limits.set(
-        [Limit(kind=Kind.GROUP, name="payers", metric=Metric.COST, window=Window.MONTH,
+        [Limit(kind=SubjectKind.GROUP, name="payers", metric=Metric.COST, window=LimitWindow.MONTH,
                value=15_000, model=EXTERNAL, each=False)]
     )  # fmt: skip
     edges = [start_gate(site), start_gate(site)]

@@ -61,7 +61,7 @@ def test_the_page_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_word_is_on_the_page() -> None:
-    for struct in (ProviderOptions, Price, model.RequestOptions, model.Budget, model.Limits):
+    for struct in (ProviderOptions, Price, model.RequestOptions, model.Budget, model.RequestLimits):
         for field in msgspec.structs.fields(struct):
             assert re.search(rf"`{field.name}\b", PAGE), field.name
     for name in rewrite.CHAT - {"frequency_penalty", "presence_penalty", "top_logprobs"}:

@@ -12,7 +12,7 @@ import openai
 import pytest
 from sqlalchemy import select, text
 
-from headrace.gateway.policy.records import EVERYONE, Kind, Limit, Metric, Window
+from headrace.gateway.policy.records import EVERYONE, Limit, LimitWindow, Metric, SubjectKind
 from headrace.gateway.store import backup, queries, schema
 from headrace.protocol.control import Cancel
 from headrace.protocol.errors import Code
@@ -78,8 +78,8 @@ async def models(http: aiohttp.ClientSession, edge: Edge, key: str) -> list[str]
         return [model["id"] for model in (await answer.json())["data"]]
 
 
-def limit(kind: Kind, name: str, value: int, **fields: Any) -> Limit:
-    usual = {"metric": Metric.REQUESTS, "window": Window.DAY}
+def limit(kind: SubjectKind, name: str, value: int, **fields: Any) -> Limit:
+    usual = {"metric": Metric.REQUESTS, "window": LimitWindow.DAY}
     return Limit(kind=kind, name=name, value=value, **(usual | fields))
 
 
@@ -178,7 +178,7 @@ async def test_the_third_request_passes_and_the_fourth_does_not(
     file_site: Site, start_gate: StartGate, worker: ScriptedWorker, http: aiohttp.ClientSession
 ) -> None:
     minted = file_site.office.keys.create(ADA, make=True)
-    rate = limit(Kind.KEY, minted.record.id, 3, window=Window.MINUTE)
+    rate = limit(SubjectKind.KEY, minted.record.id, 3, window=LimitWindow.MINUTE)
     file_site.office.limits.set([rate])
     edge = start_gate(file_site)
     window_begins(15)
@@ -212,7 +212,7 @@ async def test_a_day_is_a_budget_that_a_restart_does_not_fill_again(
     site: Site, start_gate: StartGate, worker: ScriptedWorker, http: aiohttp.ClientSession
 ) -> None:
     key = site.key()
-    site.office.limits.set([limit(Kind.USER, ADA, 2)])
+    site.office.limits.set([limit(SubjectKind.USER, ADA, 2)])
     edge = start_gate(site)
     async with answering(worker):
         assert [(await ask(http, edge, key))[0] for _ in range(2)] == [200, 200]
@@ -235,8 +235,10 @@ async def test_tokens_are_charged_as_the_engine_counts_them(
     keys = [site.key(owner, groups=("chemistry",)) for owner in (ADA, BOB)]
     site.office.limits.set(
         [
-            limit(Kind.GROUP, "chemistry", 40, metric=Metric.TOKENS, window=Window.HOUR),
-            limit(Kind.GROUP, "chemistry", 60, metric=Metric.TOKENS, each=False),
+            limit(
+                SubjectKind.GROUP, "chemistry", 40, metric=Metric.TOKENS, window=LimitWindow.HOUR
+            ),
+            limit(SubjectKind.GROUP, "chemistry", 60, metric=Metric.TOKENS, each=False),
         ]
     )
     edge = start_gate(site)
@@ -269,8 +271,8 @@ async def test_what_is_under_way_at_once_is_bounded(
     key = site.key()
     site.office.limits.set(
         [
-            limit(Kind.USER, ADA, 3, metric=Metric.CONCURRENCY, window=Window.NOW),
-            limit(Kind.USER, ADA, 2, metric=Metric.QUEUED, window=Window.NOW),
+            limit(SubjectKind.USER, ADA, 3, metric=Metric.CONCURRENCY, window=LimitWindow.NOW),
+            limit(SubjectKind.USER, ADA, 2, metric=Metric.QUEUED, window=LimitWindow.NOW),
         ]
     )
     edges = [start_gate(site), start_gate(site)]
@@ -519,7 +521,7 @@ async def test_a_stream_carries_the_limits_too(
     file_site: Site, start_gate: StartGate, worker: ScriptedWorker, http: aiohttp.ClientSession
 ) -> None:
     key = file_site.key()
-    file_site.office.limits.set([limit(Kind.USER, ADA, 9)])
+    file_site.office.limits.set([limit(SubjectKind.USER, ADA, 9)])
     edge = start_gate(file_site)
     url = f"{edge.url}/v1/chat/completions"
     async with (

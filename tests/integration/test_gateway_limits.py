@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from headrace.gateway.policy.records import Kind, Metric, Window
+from headrace.gateway.policy.records import LimitWindow, Metric, SubjectKind
 from tests.integration.test_gateway import answering, limit
 from tests.support.edge_kit import Edge, ScriptedWorker, eventually, whole
 from tests.support.gateway_edges import ADA, Site, StartGate, ask
@@ -49,7 +49,7 @@ async def test_with_valkey_a_limit_is_exact_over_two_processes(  # noqa: PLR0917
     record_property: Told,
 ) -> None:
     key = site.key()
-    site.office.limits.set([limit(Kind.USER, ADA, 50)])
+    site.office.limits.set([limit(SubjectKind.USER, ADA, 50)])
     edges = [start_gate(site, counters={"url": redis_url}) for _ in range(2)]
     async with answering(worker):
         admitted = await flood(http, edges, key, 120)
@@ -67,8 +67,8 @@ async def test_with_valkey_what_is_at_once_is_exact_and_ends(
 ) -> None:
     key = file_site.key()
     file_site.office.limits.set(
-        [limit(Kind.USER, ADA, 3, metric=Metric.CONCURRENCY, window=Window.NOW),
-         limit(Kind.USER, ADA, 100, metric=Metric.TOKENS)]
+        [limit(SubjectKind.USER, ADA, 3, metric=Metric.CONCURRENCY, window=LimitWindow.NOW),
+         limit(SubjectKind.USER, ADA, 100, metric=Metric.TOKENS)]
     )  # fmt: skip
     edges = [start_gate(file_site, counters={"url": redis_url}) for _ in range(2)]
     asked = [asyncio.create_task(ask(http, edges[n % 2], key)) for n in range(8)]
@@ -100,7 +100,7 @@ async def test_without_its_valkey_each_process_counts_for_itself(
     tmp_path: Path,
 ) -> None:
     key = file_site.key()
-    file_site.office.limits.set([limit(Kind.USER, ADA, 5)])
+    file_site.office.limits.set([limit(SubjectKind.USER, ADA, 5)])
     edge = start_gate(file_site, counters={"url": "valkey://127.0.0.1:1"})
     async with answering(worker):
         assert await flood(http, [edge], key, 8, 1) == 5
@@ -111,7 +111,7 @@ async def test_without_valkey_one_process_is_exact(
     file_site: Site, start_gate: StartGate, worker: ScriptedWorker, http: aiohttp.ClientSession
 ) -> None:
     key = file_site.key()
-    file_site.office.limits.set([limit(Kind.USER, ADA, 50)])
+    file_site.office.limits.set([limit(SubjectKind.USER, ADA, 50)])
     edge = start_gate(file_site)
     async with answering(worker):
         assert await flood(http, [edge], key, 120) == 50
@@ -128,7 +128,7 @@ async def test_with_the_store_alone_two_processes_stay_within_the_stated_bound( 
 ) -> None:
     """Never more than the limit; for a second or two fewer, while another process has leases."""
     keys = {name: site.key(name) for name in (ADA, "bob@example.org")}
-    site.office.limits.set([limit(Kind.USER, name, value) for name in keys])
+    site.office.limits.set([limit(SubjectKind.USER, name, value) for name in keys])
     edges = [start_gate(site), start_gate(site)]
 
     await asyncio.sleep(2.5)
@@ -154,7 +154,7 @@ async def test_edges_that_share_no_second_agree_in_the_end(
     site: Site, start_gate: StartGate, worker: ScriptedWorker, http: aiohttp.ClientSession
 ) -> None:
     key = site.key()
-    site.office.limits.set([limit(Kind.USER, ADA, 10)])
+    site.office.limits.set([limit(SubjectKind.USER, ADA, 10)])
     edges = [start_gate(site), start_gate(site)]
     await asyncio.sleep(2.5)
     async with answering(worker):

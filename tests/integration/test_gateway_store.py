@@ -10,10 +10,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import select, text, update
 
-from headrace.gateway.admin.action import Refused, Why
-from headrace.gateway.admin.service import Office
+from headrace.gateway.admin.action import AdminError, RefusalReason
+from headrace.gateway.admin.service import AdminService
 from headrace.gateway.policy import api_keys
-from headrace.gateway.policy.records import EVERYONE, Kind, Limit, Metric, Source, Window
+from headrace.gateway.policy.records import (
+    EVERYONE,
+    Limit,
+    LimitWindow,
+    Metric,
+    Source,
+    SubjectKind,
+)
 from headrace.gateway.store import backup, erasure, migrations, queries, schema
 from headrace.gateway.store.database import Database, StoreError
 from tests.support.stores import ACTOR, SECRET, Postgres
@@ -28,7 +35,11 @@ def revision(database: Database) -> int:
 
 def limit(value: int, name: str = ADA) -> Limit:
     return Limit(
-        kind=Kind.USER, name=name, metric=Metric.REQUESTS, window=Window.MINUTE, value=value
+        kind=SubjectKind.USER,
+        name=name,
+        metric=Metric.REQUESTS,
+        window=LimitWindow.MINUTE,
+        value=value,
     )
 
 
@@ -71,7 +82,9 @@ def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     database.close()
 
 
-def test_a_key_is_found_by_its_digest_and_never_stored(office: Office, database: Database) -> None:
+def test_a_key_is_found_by_its_digest_and_never_stored(
+    office: AdminService, database: Database
+) -> None:
     minted = office.keys.create(ADA, make=True, groups=("chemistry",), seconds=60, name="laptop")
     assert api_keys.well_formed(minted.key)
     with database.read() as connection:
@@ -86,7 +99,7 @@ def test_a_key_is_found_by_its_digest_and_never_stored(office: Office, database:
     assert minted.record.digest in every
 
 
-def test_every_act_is_noted_and_counted(office: Office, database: Database) -> None:
+def test_every_act_is_noted_and_counted(office: AdminService, database: Database) -> None:
     before = revision(database)
     office.groups.put("chemistry", models=["*"])
     office.people.put(ADA, organisation="Uni", join=["chemistry"])
@@ -103,20 +116,20 @@ def test_every_act_is_noted_and_counted(office: Office, database: Database) -> N
     assert minted.key not in str(rows)
 
 
-def test_what_fails_leaves_nothing(office: Office, database: Database) -> None:
+def test_what_fails_leaves_nothing(office: AdminService, database: Database) -> None:
     before = revision(database)
     for act, why in (
-        (lambda: office.keys.create("nobody@example.org"), Why.MISSING),
-        (lambda: office.keys.create("with space", make=True), Why.INVALID),
-        (lambda: office.keys.create(ADA, make=True, models=("",)), Why.INVALID),
-        (lambda: office.people.put(ADA, join=["nothing"]), Why.MISSING),
-        (lambda: office.people.put(ADA, join=[EVERYONE]), Why.INVALID),
-        (lambda: office.groups.put("chemistry", endpoints=["shell"]), Why.INVALID),
-        (lambda: office.groups.delete(EVERYONE), Why.INVALID),
-        (lambda: office.limits.set([limit(3)]), Why.MISSING),
-        (lambda: office.keys.revoke("k0"), Why.MISSING),
+        (lambda: office.keys.create("nobody@example.org"), RefusalReason.MISSING),
+        (lambda: office.keys.create("with space", make=True), RefusalReason.INVALID),
+        (lambda: office.keys.create(ADA, make=True, models=("",)), RefusalReason.INVALID),
+        (lambda: office.people.put(ADA, join=["nothing"]), RefusalReason.MISSING),
+        (lambda: office.people.put(ADA, join=[EVERYONE]), RefusalReason.INVALID),
+        (lambda: office.groups.put("chemistry", endpoints=["shell"]), RefusalReason.INVALID),
+        (lambda: office.groups.delete(EVERYONE), RefusalReason.INVALID),
+        (lambda: office.limits.set([limit(3)]), RefusalReason.MISSING),
+        (lambda: office.keys.revoke("k0"), RefusalReason.MISSING),
     ):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(AdminError) as refused:
             act()
         assert refused.value.why is why
     assert revision(database) == before
@@ -127,18 +140,23 @@ def test_what_fails_leaves_nothing(office: Office, database: Database) -> None:
 
 def test_a_key_is_rotated_with_two_that_live(database: Database) -> None:
     now = [1000.0]
-    office = Office(database, SECRET, ACTOR, clock=lambda: now[0])
+    office = AdminService(database, SECRET, ACTOR, clock=lambda: now[0])
     old = office.keys.create(ADA, make=True, seconds=500, groups=("g",), wait="fail").record
     on_key = Limit(
-        kind=Kind.KEY, name=old.id, metric=Metric.TOKENS, window=Window.DAY, value=9, model="m"
+        kind=SubjectKind.KEY,
+        name=old.id,
+        metric=Metric.TOKENS,
+        window=LimitWindow.DAY,
+        value=9,
+        model="m",
     )
     office.limits.set([on_key])
     now[0] = 1100.0
-    with pytest.raises(Refused):
+    with pytest.raises(AdminError):
         office.keys.rotate(old.id, owner="bob@example.org")
     new = office.keys.rotate(old.id, overlap=50).record
     assert (new.replaces, new.expires, new.groups, new.wait) == (old.id, 1600.0, ("g",), "fail")
-    with pytest.raises(Refused, match="takes the place"):
+    with pytest.raises(AdminError, match="takes the place"):
         office.keys.rotate(old.id)
     with database.read() as connection:
         (kept,) = queries.keys(connection, id=old.id)
@@ -147,21 +165,21 @@ def test_a_key_is_rotated_with_two_that_live(database: Database) -> None:
     assert not kept.lives(1150.0)
     assert new.lives(1599.0)
     office.keys.revoke(new.id)
-    with pytest.raises(Refused, match="is over"):
+    with pytest.raises(AdminError, match="is over"):
         office.keys.rotate(new.id)
 
 
-def test_the_number_of_keys_is_bounded_where_asked(office: Office) -> None:
+def test_the_number_of_keys_is_bounded_where_asked(office: AdminService) -> None:
     office.people.put(ADA)
     first = office.keys.create(ADA, bound=2).record
     office.keys.create(ADA, bound=2)
-    with pytest.raises(Refused, match="2 keys already"):
+    with pytest.raises(AdminError, match="2 keys already"):
         office.keys.create(ADA, bound=2)
     office.keys.revoke(first.id)
     office.keys.create(ADA, bound=2)
 
 
-def test_groups_of_a_sign_in_follow_the_provider(office: Office, database: Database) -> None:
+def test_groups_of_a_sign_in_follow_the_provider(office: AdminService, database: Database) -> None:
     for group in ("physics", "chemistry", "staff"):
         office.groups.put(group)
     office.people.put(ADA, join=["staff"])
@@ -177,11 +195,11 @@ def test_groups_of_a_sign_in_follow_the_provider(office: Office, database: Datab
             "chemistry": Source.SIGN_IN, "staff": Source.HAND,
         }  # fmt: skip
     office.people.put(ADA, disabled=True)
-    with pytest.raises(Refused, match="disabled"):
+    with pytest.raises(AdminError, match="disabled"):
         office.people.sign_in(ADA, "Uni", ["physics"])
 
 
-def test_limits_replace_each_other(office: Office, database: Database) -> None:
+def test_limits_replace_each_other(office: AdminService, database: Database) -> None:
     office.people.put(ADA)
     office.limits.set([limit(3)])
     office.limits.set([limit(5)])
@@ -190,8 +208,8 @@ def test_limits_replace_each_other(office: Office, database: Database) -> None:
     office.limits.clear([limit(0)])
     with database.read() as connection:
         assert queries.limits(connection) == []
-    office.limits.set([Limit(kind=Kind.KEY, name="first", metric=Metric.CONCURRENCY,
-                             window=Window.NOW, value=1)], static=["first"])  # fmt: skip
+    office.limits.set([Limit(kind=SubjectKind.KEY, name="first", metric=Metric.CONCURRENCY,
+                             window=LimitWindow.NOW, value=1)], static=["first"])  # fmt: skip
 
 
 def usage_row(request: str, tenant: str) -> dict[str, object]:
@@ -203,7 +221,7 @@ def usage_row(request: str, tenant: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-def test_a_person_is_erased_everywhere(office: Office, database: Database) -> None:
+def test_a_person_is_erased_everywhere(office: AdminService, database: Database) -> None:
     from headrace.gateway.policy import pseudonyms
 
     bob = "bob@example.org"
@@ -233,19 +251,19 @@ def test_a_person_is_erased_everywhere(office: Office, database: Database) -> No
     assert bob in every
     assert other in every
     assert erasure.ERASED in every
-    with pytest.raises(Refused):
+    with pytest.raises(AdminError):
         office.people.erase(ADA)
 
 
 def test_a_backup_is_restored_into_either_database(
-    office: Office, database: Database, tmp_path: Path
+    office: AdminService, database: Database, tmp_path: Path
 ) -> None:
     office.keys.create(ADA, make=True, groups=("chemistry",), seconds=60)
     office.limits.set([limit(3)])
     saved = list(backup.lines(database))
     other = Database(f"sqlite+pysqlite:///{tmp_path}/other.db")
     migrations.migrate(other)
-    Office(other, SECRET, ACTOR).keys.create("old@example.org", make=True)
+    AdminService(other, SECRET, ACTOR).keys.create("old@example.org", make=True)
     seen = revision(other)
     assert backup.restore(other, saved) == len(saved) - 2
     assert list(backup.lines(other)) == saved
@@ -257,7 +275,9 @@ def test_a_backup_is_restored_into_either_database(
 
 
 @pytest.mark.parametrize("harm", ["", "{}", "torn", "cut", "count", "table"])
-def test_a_broken_backup_changes_nothing(office: Office, database: Database, harm: str) -> None:
+def test_a_broken_backup_changes_nothing(
+    office: AdminService, database: Database, harm: str
+) -> None:
     office.people.put(ADA)
     saved = list(backup.lines(database))
     broken = {

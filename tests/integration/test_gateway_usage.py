@@ -13,27 +13,27 @@ from click.testing import CliRunner
 from sqlalchemy import func, select
 
 from headrace.cli.main import main
-from headrace.gateway.admin.service import Office
+from headrace.gateway.admin.service import AdminService
 from headrace.gateway.policy import pseudonyms
 from headrace.gateway.store import schema, usage
 from headrace.gateway.store.database import Database
-from headrace.gateway.store.usage import DAY, Row
+from headrace.gateway.store.usage import DAY, UsageRow
 from tests.support.stores import SECRET
 
 START = 20_000 * DAY
 
 
-def row(number: int, day: int, tenant: str, model: str, **fields: Any) -> Row:
+def row(number: int, day: int, tenant: str, model: str, **fields: Any) -> UsageRow:
     values: dict[str, Any] = {
         "request": f"{number:032x}", "at": START + day * DAY + 10.0, "tenant": tenant,
         "organisation": "Uni", "group": "g", "model": model, "cluster": "c", "endpoint": "chat",
         "status": 200, "outcome": "ok", "prompt_tokens": 3, "completion_tokens": 5,
         "queue_seconds": 1.0, "first_seconds": 1.5, "total_seconds": 4.0, "gpu_seconds": 0.5,
     }  # fmt: skip
-    return Row(**(values | fields))
+    return UsageRow(**(values | fields))
 
 
-def write(database: Database, *rows: Row) -> None:
+def write(database: Database, *rows: UsageRow) -> None:
     with database.write() as connection:
         usage.write(connection, rows)
 
@@ -90,7 +90,7 @@ def test_sums_are_those_of_the_rows_whatever_they_are(database: Database) -> Non
     assert sum(each.requests for each in found) == 500
 
 
-def test_old_days_are_pruned_and_one_persons_rows_erased(office: Office) -> None:
+def test_old_days_are_pruned_and_one_persons_rows_erased(office: AdminService) -> None:
     tenant = pseudonyms.of_user(SECRET, "ada@example.org")
     office.people.put("ada@example.org")
     write(office.database, *THREE_DAYS, row(9, 2, tenant, "big"))

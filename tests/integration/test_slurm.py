@@ -16,9 +16,9 @@ from headrace.slurm import client, record, script
 from headrace.slurm.client import Slurm, SlurmClient
 from headrace.slurm.commands import Commands
 from headrace.slurm.record import Record
-from headrace.slurm.sbatch import Outcome
+from headrace.slurm.sbatch import SubmitOutcome
 from headrace.slurm.spec import JobSpec
-from headrace.slurm.states import Cause, JobState, Phase
+from headrace.slurm.states import Cause, JobState, SlurmPhase
 from headrace.testing.fake_cluster import FakeOptions
 from headrace.testing.fake_job import FakeJob
 from headrace.testing.fake_slurm import FakeSlurm
@@ -50,7 +50,7 @@ def submitter(slurm: Slurm) -> Submit:
     async def submit(command: str, **fields: Any) -> int:
         text, _ = render(["/bin/bash", "-c", command], **fields)
         submission = await slurm.submit(text)
-        assert submission.outcome is Outcome.ACCEPTED, submission.reason
+        assert submission.outcome is SubmitOutcome.ACCEPTED, submission.reason
         return submission.job
 
     return submit
@@ -76,7 +76,7 @@ async def test_the_life_of_a_job(slurm: LocalSlurm) -> None:
     command = ["/bin/bash", "-c", 'env; echo "[$1]"; exit 7', "sh", "a b'$(id)\n*"]
     text, job = render(command, output=str(log), prologue=("export SITE=prologue",))
     submission = await real.submit(text)
-    assert submission.outcome is Outcome.ACCEPTED
+    assert submission.outcome is SubmitOutcome.ACCEPTED
     await until(real, {submission.job: JobState.FAILED})
     (told,) = (await real.jobs()).jobs
     assert told.record == job
@@ -147,7 +147,7 @@ async def test_refusals_are_told_apart(slurm: LocalSlurm) -> None:
         ("--time=x", "Invalid --time"),
     ]:
         submission = await real.submit(f"#!/bin/sh\n#SBATCH {line}\n#SBATCH --chdir=/\n")
-        assert submission.outcome is Outcome.REFUSED
+        assert submission.outcome is SubmitOutcome.REFUSED
         assert reason in submission.reason
     # Slurm keeps a record of one of them; it never ran
     assert {job.cause for job in (await real.jobs()).jobs} <= {Cause.REFUSED}
@@ -233,7 +233,7 @@ async def test_slurmctld_away(slurm: LocalSlurm) -> None:
         impatient.jobs(), impatient.submit(render(["/bin/true"])[0]), real.ping()
     )
     assert not snapshot.trusted
-    assert submission.outcome is Outcome.UNSURE
+    assert submission.outcome is SubmitOutcome.UNSURE
     assert ping.problem
     assert "Unable to contact" in (await real.jobs()).problem
     await asyncio.to_thread(slurm.start_controller)
@@ -362,13 +362,13 @@ class Watched:
         assert snapshot.trusted, snapshot.problem
         for job in snapshot.jobs:
             # How long these last is the machine's business; a look may miss them.
-            if job.phase is Phase.ENDING or job.state.main is JobState.SIGNALING:
+            if job.phase is SlurmPhase.ENDING or job.state.main is JobState.SIGNALING:
                 continue
             self.nodes[job.id] = job.nodes[0] if job.nodes else ""
             word = str(job.state.main)
             # While it waits, the reason is part of the story; the first look may come before
             # the scheduler's.
-            if job.phase is Phase.WAITING and job.reason == "BeginTime":
+            if job.phase is SlurmPhase.WAITING and job.reason == "BeginTime":
                 word += " BeginTime"
             states = self.seen.setdefault(job.id, [])
             if not states or states[-1] != word:

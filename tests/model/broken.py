@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import msgspec
 
-from headrace.edge.dispatch.response_assembler import Answer, Step
+from headrace.edge.dispatch.response_assembler import ResponseAssembler, Step
 from headrace.protocol.frames import Accepted, Frame
 from headrace.runtime.nats.jetstream import ACK
 from headrace.worker.queue.intake import Intake
@@ -22,7 +22,7 @@ def _acknowledges_first(take: Callable[..., None]) -> Callable[..., None]:
 
 
 def _ignores_numbers(on_frame: Callable[..., Step]) -> Callable[..., Step]:
-    def took(self: Answer, frame: Frame) -> Step:
+    def took(self: ResponseAssembler, frame: Frame) -> Step:
         if frame.attempt == self.attempt and frame.seq:
             frame = msgspec.structs.replace(frame, seq=self.next_seq)
         return on_frame(self, frame)
@@ -31,7 +31,7 @@ def _ignores_numbers(on_frame: Callable[..., Step]) -> Callable[..., Step]:
 
 
 def _ignores_fences(on_frame: Callable[..., Step]) -> Callable[..., Step]:
-    def took(self: Answer, frame: Frame) -> Step:
+    def took(self: ResponseAssembler, frame: Frame) -> Step:
         if isinstance(frame, Accepted):
             frame = msgspec.structs.replace(frame, after=self.after)
         return on_frame(self, frame)
@@ -41,8 +41,8 @@ def _ignores_fences(on_frame: Callable[..., Step]) -> Callable[..., Step]:
 
 BROKEN: Final[dict[str, tuple[Any, str, Callable[..., Any]]]] = {
     "ack-first": (Intake, "_take", _acknowledges_first),
-    "no-seq": (Answer, "on_frame", _ignores_numbers),
-    "no-fence": (Answer, "on_frame", _ignores_fences),
+    "no-seq": (ResponseAssembler, "on_frame", _ignores_numbers),
+    "no-fence": (ResponseAssembler, "on_frame", _ignores_fences),
 }
 """By name: acknowledge before the work is done, take frames in as they come, let any attempt go on
 wherever it began."""

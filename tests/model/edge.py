@@ -10,10 +10,10 @@ import msgspec
 from headrace.edge.api.inference import ROWS, Inference
 from headrace.edge.auth.api_keys import Principal
 from headrace.edge.dispatch.dispatcher import Dispatcher
-from headrace.edge.limits.admission import Turnstile
+from headrace.edge.limits.admission import AdmissionControl
 from headrace.edge.limits.counters import Counters
 from headrace.edge.limits.limiter import Limiter
-from headrace.edge.models.registry import Models
+from headrace.edge.models.registry import ModelRegistry
 from headrace.edge.options import EdgeOptions, ModelOptions
 from headrace.gateway.policy.snapshot import Snapshot
 from headrace.gateway.store.queries import Records
@@ -75,12 +75,12 @@ class Edge:
         self._check = check
         self._log = log
         self.dispatcher: Dispatcher
-        self._models: Models
+        self._models: ModelRegistry
         self._clients: list[asyncio.Task[None]] = []
         self.loop.call_soon(self._start)
 
     def _start(self) -> None:
-        self._models = Models(OPTIONS.models, 0)
+        self._models = ModelRegistry(OPTIONS.models, 0)
         self.dispatcher = Dispatcher(
             EDGE, self.bus, models=self._models, options=OPTIONS,
             metrics=cast("Any", Metrics(self._check.history)), log=cast("Any", self._log),
@@ -100,7 +100,7 @@ class Edge:
     def _ask(self, asked: Asked) -> None:
         inference = Inference(
             ROWS[0], keys=cast("Any", _Keys()), models=self._models, dispatcher=self.dispatcher,
-            turnstile=Turnstile(cast("Any", _Keys()), Limiter(Counters())),
+            turnstile=AdmissionControl(cast("Any", _Keys()), Limiter(Counters())),
             options=msgspec.structs.replace(OPTIONS, deadline_seconds=asked.deadline),
             metrics=cast("Any", Nothing()), log=cast("Any", self._log),
         )  # fmt: skip

@@ -13,15 +13,15 @@ from headrace.protocol import subjects
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import ProcessId
 from headrace.protocol.state import WorkerPhase
-from headrace.runtime.engine import EngineOptions, Kind
+from headrace.runtime.engine import EngineKind, EngineOptions
 from headrace.runtime.nats.jetstream import PROGRESS_SECONDS, JetStream
 from headrace.worker.heartbeat import BEAT_SECONDS, Heartbeat
-from headrace.worker.options import Limits, WorkerOptions
-from headrace.worker.queue.attempt import Shared
+from headrace.worker.options import WorkerLimits, WorkerOptions
+from headrace.worker.queue.attempt import AttemptContext
 from headrace.worker.queue.control import Control
-from headrace.worker.queue.frame_sender import Outbox
+from headrace.worker.queue.frame_sender import FrameSender
 from headrace.worker.queue.intake import Intake
-from headrace.worker.queue.retransmit_buffer import Replay
+from headrace.worker.queue.retransmit_buffer import RetransmitBuffer
 from headrace.worker.service import ABORT_SECONDS, DRAINED, every
 from headrace.worker.stream.engine_stream import ENGINE_FAILED
 from tests.model.check import Check
@@ -30,7 +30,7 @@ from tests.model.network import Bus, Link, Network
 from tests.model.nothing import Log, Nothing
 
 MODEL = "m"
-LIMITS = Limits()
+LIMITS = WorkerLimits()
 PUMP_SECONDS = 1.0
 """Four times what the real one takes: half of a history's time would go into it."""
 
@@ -75,11 +75,11 @@ class Worker:
         self._network = network
         self._log = log
         self._options = WorkerOptions(
-            cluster="c", model=MODEL, engine=EngineOptions(kind=Kind.LLAMACPP, model="x"),
+            cluster="c", model=MODEL, engine=EngineOptions(kind=EngineKind.LLAMACPP, model="x"),
             slots=slots, limits=LIMITS, lanes=cast("Any", _OneLane()),
         )  # fmt: skip
         self.intake: Intake | None = None
-        self.replay = Replay(
+        self.replay = RetransmitBuffer(
             per_request=LIMITS.replay_bytes,
             total=LIMITS.replay_total_bytes,
             seconds=LIMITS.replay_seconds,
@@ -124,9 +124,9 @@ class Worker:
 
     async def _main(self) -> None:
         nothing: Any = Nothing()
-        shared = Shared(
+        shared = AttemptContext(
             worker=self.id, options=self._options, bus=self.bus,
-            outbox=Outbox(self.bus, nothing), client=cast("Any", self.engine),
+            outbox=FrameSender(self.bus, nothing), client=cast("Any", self.engine),
             backend=cast("Any", _Well()),
             replay=self.replay, metrics=nothing, log=cast("Any", self._log),
         )  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 
 from headrace.devcluster.loopback import free_port
 from headrace.gateway.admin.action import Actor
-from headrace.gateway.admin.service import Office
+from headrace.gateway.admin.service import AdminService
 from headrace.gateway.policy import api_keys
 from headrace.gateway.store import migrations
 from headrace.gateway.store.database import Database
@@ -50,7 +50,7 @@ class Site:
         self.url = url
         self.database = Database(url)
         migrations.migrate(self.database)
-        self.office = Office(self.database, SECRET, Actor("root", "cli"))
+        self.office = AdminService(self.database, SECRET, Actor("root", "cli"))
         self.static = api_keys.mint()
         secret = folder / "api.secret"
         secret.touch(mode=0o600)

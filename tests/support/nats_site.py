@@ -16,7 +16,7 @@ from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeout
 
 from headrace.cli.setup import installation
-from headrace.cli.setup.site import Cluster, Model, Site
+from headrace.cli.setup.site import Site, SiteCluster, SiteModel
 from headrace.devcluster.loopback import free_ports
 
 MODEL = "Test-Model"
@@ -29,7 +29,7 @@ OBSERVER = "observer"
 def make_site(folder: Path) -> Site:
     """Install a site whose hub dials the leaf itself, as if bridge and gate were a wire."""
     hub, monitor, metrics, leaf, gate, api = free_ports(6)
-    cluster = Cluster(
+    cluster = SiteCluster(
         name=CLUSTER,
         ssh_host="127.0.0.1",
         ssh_user="nobody",
@@ -41,8 +41,8 @@ def make_site(folder: Path) -> Site:
     )
     site = Site(
         clusters=(cluster,),
-        models=(Model(MODEL),),
-        external=(Model(EXTERNAL),),
+        models=(SiteModel(MODEL),),
+        external=(SiteModel(EXTERNAL),),
         api_port=api,
         hub_port=hub,
         hub_monitor_port=monitor,

@@ -27,7 +27,7 @@ from headrace.catalogue.status import ModelRow, Status, WorkerRow
 from headrace.cli.demo import ssh_server
 from headrace.cli.setup import installation
 from headrace.cli.setup.installation import MODELS
-from headrace.cli.setup.site import Cluster, Site
+from headrace.cli.setup.site import Site, SiteCluster
 from headrace.devcluster.cluster import LocalSlurm
 from headrace.devcluster.local import LOW, LocalOptions
 from headrace.devcluster.loopback import free_ports
@@ -63,7 +63,7 @@ exec {real} "$@"
 class Place:
     """One cluster of the farm."""
 
-    def __init__(self, farm: "Farm", cluster: Cluster, slurm: LocalSlurm) -> None:
+    def __init__(self, farm: "Farm", cluster: SiteCluster, slurm: LocalSlurm) -> None:
         self.name = cluster.name
         self.site = cluster
         self.slurm = slurm
@@ -167,7 +167,7 @@ class Farm:
             run = self.run / name
             run.mkdir()
             clusters.append(
-                Cluster(
+                SiteCluster(
                     name=name,
                     ssh_host=LOOPBACK,
                     ssh_port=ssh,

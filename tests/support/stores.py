@@ -14,7 +14,7 @@ import pytest
 
 from headrace.devcluster.loopback import free_port
 from headrace.gateway.admin.action import Actor
-from headrace.gateway.admin.service import Office
+from headrace.gateway.admin.service import AdminService
 from headrace.gateway.store import migrations
 from headrace.gateway.store.database import Database
 from tests.support.parts import postgres as postgres_bin
@@ -95,8 +95,8 @@ def database(store_url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def office(database: Database) -> Office:
-    return Office(database, SECRET, ACTOR)
+def office(database: Database) -> AdminService:
+    return AdminService(database, SECRET, ACTOR)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ _UNREADABLE: Final = (msgspec.DecodeError, ValueError, RecursionError)
 Message = Frame | Control | Request | WorkerState | Plan
 
 
-class UnknownVersion(HeadraceError):
+class UnknownVersionError(HeadraceError):
     """A request in a version that this process does not speak, with what is needed to say so."""
 
     def __init__(self, preamble: Preamble) -> None:
@@ -93,7 +93,7 @@ def decode_control(data: bytes) -> Control:
 def decode_request(data: bytes) -> Request:
     """An envelope whose names are admitted.
 
-    Raises UnknownVersion for another version, HeadraceError ``bad_message`` for anything else.
+    Raises UnknownVersionError for another version, HeadraceError ``bad_message`` for anything else.
     """
     try:
         preamble = _preamble.decode(data)
@@ -102,7 +102,7 @@ def decode_request(data: bytes) -> Request:
     except _UNREADABLE as error:
         raise _bad("request") from error
     if preamble.version != VERSION:
-        raise UnknownVersion(preamble)
+        raise UnknownVersionError(preamble)
     try:
         request = _request.decode(data)
         names.slug(request.model)

@@ -52,7 +52,7 @@ class Code(StrEnum):
     INTERNAL = "internal_error"
 
 
-class Kind(msgspec.Struct, frozen=True):
+class ErrorKind(msgspec.Struct, frozen=True):
     """How a code is told over HTTP."""
 
     status: int
@@ -63,51 +63,51 @@ class Kind(msgspec.Struct, frozen=True):
 _CLIENT: Final = "invalid_request_error"
 _SERVER: Final = "server_error"
 
-KINDS: Final[dict[Code, Kind]] = {
-    Code.INVALID_JSON: Kind(400, _CLIENT, False),
-    Code.INVALID_REQUEST: Kind(400, _CLIENT, False),
-    Code.UNPROCESSABLE: Kind(422, _CLIENT, False),
-    Code.INVALID_API_KEY: Kind(401, "authentication_error", False),
-    Code.MODEL_NOT_FOUND: Kind(404, _CLIENT, False),
-    Code.ENDPOINT_NOT_SERVED: Kind(400, _CLIENT, False),
-    Code.UNKNOWN_URL: Kind(404, _CLIENT, False),
-    Code.METHOD_NOT_ALLOWED: Kind(405, _CLIENT, False),
-    Code.REQUEST_TIMEOUT: Kind(408, _CLIENT, True),
-    Code.REQUEST_TOO_LARGE: Kind(413, _CLIENT, False),
-    Code.HEADERS_TOO_LARGE: Kind(431, _CLIENT, False),
-    Code.UNSUPPORTED_MEDIA_TYPE: Kind(415, _CLIENT, False),
-    Code.PERMISSION_DENIED: Kind(403, "permission_error", False),
-    Code.NOT_FOUND: Kind(404, _CLIENT, False),
-    Code.RATE_LIMIT_EXCEEDED: Kind(429, "rate_limit_error", True),
+KINDS: Final[dict[Code, ErrorKind]] = {
+    Code.INVALID_JSON: ErrorKind(400, _CLIENT, False),
+    Code.INVALID_REQUEST: ErrorKind(400, _CLIENT, False),
+    Code.UNPROCESSABLE: ErrorKind(422, _CLIENT, False),
+    Code.INVALID_API_KEY: ErrorKind(401, "authentication_error", False),
+    Code.MODEL_NOT_FOUND: ErrorKind(404, _CLIENT, False),
+    Code.ENDPOINT_NOT_SERVED: ErrorKind(400, _CLIENT, False),
+    Code.UNKNOWN_URL: ErrorKind(404, _CLIENT, False),
+    Code.METHOD_NOT_ALLOWED: ErrorKind(405, _CLIENT, False),
+    Code.REQUEST_TIMEOUT: ErrorKind(408, _CLIENT, True),
+    Code.REQUEST_TOO_LARGE: ErrorKind(413, _CLIENT, False),
+    Code.HEADERS_TOO_LARGE: ErrorKind(431, _CLIENT, False),
+    Code.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, _CLIENT, False),
+    Code.PERMISSION_DENIED: ErrorKind(403, "permission_error", False),
+    Code.NOT_FOUND: ErrorKind(404, _CLIENT, False),
+    Code.RATE_LIMIT_EXCEEDED: ErrorKind(429, "rate_limit_error", True),
     # A budget of a day or a month: waiting a little does not help.
-    Code.INSUFFICIENT_QUOTA: Kind(429, "insufficient_quota", False),
-    Code.QUEUE_FULL: Kind(429, "rate_limit_error", True),
-    Code.OVERLOADED: Kind(503, _SERVER, True),
-    Code.MODEL_NOT_READY: Kind(503, _SERVER, True),
+    Code.INSUFFICIENT_QUOTA: ErrorKind(429, "insufficient_quota", False),
+    Code.QUEUE_FULL: ErrorKind(429, "rate_limit_error", True),
+    Code.OVERLOADED: ErrorKind(503, _SERVER, True),
+    Code.MODEL_NOT_READY: ErrorKind(503, _SERVER, True),
     # It stays so until an operator has looked at it, or a back-off of minutes is over.
-    Code.MODEL_FAILED: Kind(503, _SERVER, False),
-    Code.MODEL_REMOVED: Kind(410, _CLIENT, False),
-    Code.WAIT_EXCEEDED: Kind(503, _SERVER, True),
-    Code.UNAVAILABLE: Kind(503, _SERVER, True),
-    Code.DEADLINE_EXCEEDED: Kind(504, "timeout_error", True),
+    Code.MODEL_FAILED: ErrorKind(503, _SERVER, False),
+    Code.MODEL_REMOVED: ErrorKind(410, _CLIENT, False),
+    Code.WAIT_EXCEEDED: ErrorKind(503, _SERVER, True),
+    Code.UNAVAILABLE: ErrorKind(503, _SERVER, True),
+    Code.DEADLINE_EXCEEDED: ErrorKind(504, "timeout_error", True),
     # 499 is nginx's "client closed request": never seen by a client, but by logs and metrics.
-    Code.CANCELLED: Kind(499, _CLIENT, False),
-    Code.WORKER_LOST: Kind(502, _SERVER, True),
-    Code.WORKER_DRAINED: Kind(503, _SERVER, True),
+    Code.CANCELLED: ErrorKind(499, _CLIENT, False),
+    Code.WORKER_LOST: ErrorKind(502, _SERVER, True),
+    Code.WORKER_DRAINED: ErrorKind(503, _SERVER, True),
     # It was with several workers that were lost: it may be what kills them.
-    Code.GIVEN_UP: Kind(502, _SERVER, False),
+    Code.GIVEN_UP: ErrorKind(502, _SERVER, False),
     # A stream whose worker was lost, and which no other one can continue without a seam.
-    Code.NOT_CONTINUED: Kind(502, _SERVER, True),
-    Code.ENGINE_FAILED: Kind(502, _SERVER, True),
+    Code.NOT_CONTINUED: ErrorKind(502, _SERVER, True),
+    Code.ENGINE_FAILED: ErrorKind(502, _SERVER, True),
     # An external model: its provider is away or wants us to slow down. Nothing was worked on.
-    Code.PROVIDER_UNAVAILABLE: Kind(503, _SERVER, True),
+    Code.PROVIDER_UNAVAILABLE: ErrorKind(503, _SERVER, True),
     # It does not take our key, or does not know the model: the site's business, not the client's.
-    Code.PROVIDER_REFUSED: Kind(502, _SERVER, False),
-    Code.RESPONSE_TOO_LARGE: Kind(502, _SERVER, False),
-    Code.SLOW_READER: Kind(408, _CLIENT, False),
-    Code.UNSUPPORTED_VERSION: Kind(502, _SERVER, False),
-    Code.BAD_MESSAGE: Kind(502, _SERVER, False),
-    Code.INTERNAL: Kind(500, _SERVER, True),
+    Code.PROVIDER_REFUSED: ErrorKind(502, _SERVER, False),
+    Code.RESPONSE_TOO_LARGE: ErrorKind(502, _SERVER, False),
+    Code.SLOW_READER: ErrorKind(408, _CLIENT, False),
+    Code.UNSUPPORTED_VERSION: ErrorKind(502, _SERVER, False),
+    Code.BAD_MESSAGE: ErrorKind(502, _SERVER, False),
+    Code.INTERNAL: ErrorKind(500, _SERVER, True),
 }
 
 

@@ -7,8 +7,8 @@ from typing import Final, cast
 
 import asyncssh
 
-from headrace.bridge.options import Cluster
-from headrace.bridge.pump import End
+from headrace.bridge.options import BridgeCluster
+from headrace.bridge.pump import PipeEnd
 from headrace.runtime.config import ConfigError, read_secret
 
 CONNECT_SECONDS: Final = 8.0
@@ -38,7 +38,7 @@ COMMAND: Final = "headrace-gate"
 """What we ask for. The forced command of the key decides what runs, whatever is asked."""
 
 
-class Client(asyncssh.SSHClient):
+class SshClient(asyncssh.SSHClient):
     """Remembers why the connection ended."""
 
     def __init__(self) -> None:
@@ -48,10 +48,10 @@ class Client(asyncssh.SSHClient):
         self.error = exc
 
 
-class Session(asyncssh.SSHClientSession[bytes]):
+class GateSession(asyncssh.SSHClientSession[bytes]):
     """The cluster's end of a pipe, as asyncssh calls it."""
 
-    def __init__(self, end: End, exited: Callable[[int], None]) -> None:
+    def __init__(self, end: PipeEnd, exited: Callable[[int], None]) -> None:
         self._end = end
         self._exited = exited
         self._channel: asyncssh.SSHClientChannel[bytes]
@@ -80,7 +80,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
         self._end.connection_lost(exc)
 
 
-def identity(cluster: Cluster) -> asyncssh.SSHKey:
+def identity(cluster: BridgeCluster) -> asyncssh.SSHKey:
     """The private key of the tunnel. Raises ConfigError."""
     text = read_secret(cluster.key)
     try:
@@ -92,7 +92,7 @@ def identity(cluster: Cluster) -> asyncssh.SSHKey:
         ) from error
 
 
-def check(cluster: Cluster) -> None:
+def check(cluster: BridgeCluster) -> None:
     """Look at the files that `connect` needs. Raises ConfigError."""
     identity(cluster)
     try:
@@ -104,7 +104,7 @@ def check(cluster: Cluster) -> None:
         raise ConfigError(f"{cluster.known_hosts}: not a known_hosts file") from error
 
 
-async def connect(cluster: Cluster) -> tuple[asyncssh.SSHClientConnection, Client]:
+async def connect(cluster: BridgeCluster) -> tuple[asyncssh.SSHClientConnection, SshClient]:
     """A connection that is authenticated both ways.
 
     The files are read each time, so that what an operator repairs counts at once. Raises
@@ -113,7 +113,7 @@ async def connect(cluster: Cluster) -> tuple[asyncssh.SSHClientConnection, Clien
     check(cluster)
     async with asyncio.timeout(CONNECT_SECONDS):
         connection, client = await asyncssh.create_connection(
-            Client,
+            SshClient,
             cluster.host,
             cluster.port,
             username=cluster.user,
@@ -131,15 +131,15 @@ async def connect(cluster: Cluster) -> tuple[asyncssh.SSHClientConnection, Clien
             keepalive_interval=KEEPALIVE_SECONDS,
             keepalive_count_max=KEEPALIVE_COUNT,
         )
-    return connection, cast(Client, client)
+    return connection, cast(SshClient, client)
 
 
 async def open_session(
-    connection: asyncssh.SSHClientConnection, end: End, exited: Callable[[int], None]
+    connection: asyncssh.SSHClientConnection, end: PipeEnd, exited: Callable[[int], None]
 ) -> None:
     """Have the gate run behind `end`. Raises asyncssh.Error."""
     await connection.create_session(
-        lambda: Session(end, exited),
+        lambda: GateSession(end, exited),
         COMMAND,
         encoding=None,
         window=WINDOW_BYTES,

@@ -8,36 +8,36 @@ import asyncssh
 from headrace.bridge import backoff
 from headrace.bridge.connection import connect
 from headrace.bridge.metrics import ClusterMetrics
-from headrace.bridge.options import Cluster
+from headrace.bridge.options import BridgeCluster
 from headrace.bridge.pipes import Pipes
-from headrace.bridge.trouble import Complaints, Trouble, of_connection
+from headrace.bridge.trouble import LinkDiagnosis, RepeatedLog, of_connection
 from headrace.bridge.watchdog import LATE_SECONDS, TICK_SECONDS
 from headrace.runtime.config import ConfigError
-from headrace.runtime.lifecycle import Fatal
+from headrace.runtime.lifecycle import FatalError
 from headrace.runtime.logging import Logger
 
 
 class Link:
     """The way to one cluster: `bind`, then `run`."""
 
-    def __init__(self, cluster: Cluster, log: Logger, metrics: ClusterMetrics) -> None:
+    def __init__(self, cluster: BridgeCluster, log: Logger, metrics: ClusterMetrics) -> None:
         self._cluster = cluster
         self._log = log.bind(cluster=cluster.name)
         self._metrics = metrics
-        self._complaints = Complaints(self._log)
+        self._complaints = RepeatedLog(self._log)
         self._pipes = Pipes(cluster, metrics, self._complaints, self._drop)
         self._connection: asyncssh.SSHClientConnection | None = None
         self._server: asyncio.Server
 
     async def bind(self) -> None:
-        """Take the local port. Raises Fatal."""
+        """Take the local port. Raises FatalError."""
         port = self._cluster.listen_port
         try:
             self._server = await asyncio.get_running_loop().create_server(
                 self._pipes.accept, "127.0.0.1", port
             )
         except OSError as error:
-            raise Fatal(
+            raise FatalError(
                 f"cluster {self._cluster.name}: cannot listen on port {port}: {error.strerror}"
             ) from error
 
@@ -64,12 +64,12 @@ class Link:
             await asyncio.sleep(backoff.wait(failures, refused=trouble.refused, chance=chance))
             failures += 1
 
-    async def _connect_once(self) -> Trouble:
+    async def _connect_once(self) -> LinkDiagnosis:
         """Connect, wait for the end, and tell how it came."""
         try:
             connection, client = await connect(self._cluster)
         except ConfigError as error:
-            return Trouble("bad_file", str(error), refused=True)
+            return LinkDiagnosis("bad_file", str(error), refused=True)
         except (OSError, asyncssh.Error) as error:
             return of_connection(error, self._cluster)
         self._connection = connection

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from headrace.bridge.connection import check
 from headrace.bridge.link import Link
-from headrace.bridge.metrics import ClusterMetrics, Metrics
+from headrace.bridge.metrics import BridgeMetrics, ClusterMetrics
 from headrace.bridge.options import Options, placed
 from headrace.runtime import config, lifecycle, logging, metrics
 from headrace.runtime.lifecycle import Lifecycle
@@ -71,7 +71,7 @@ async def bridge(life: Lifecycle, path: Path) -> int:
     for cluster in options.clusters:
         check(cluster)
     registry = CollectorRegistry()
-    declared = Metrics(registry)
+    declared = BridgeMetrics(registry)
     links = [
         Link(cluster, life.log, ClusterMetrics(declared, cluster.name))
         for cluster in options.clusters

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
-class Metrics:
+class BridgeMetrics:
     """All of them, declared in `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -54,7 +54,7 @@ class Metrics:
 class ClusterMetrics:
     """The metrics of one cluster: all of them there, at zero, from the start."""
 
-    def __init__(self, metrics: Metrics, cluster: str) -> None:
+    def __init__(self, metrics: BridgeMetrics, cluster: str) -> None:
         self._metrics = metrics
         self._cluster = cluster
         self.up = metrics.up.labels(cluster)

@@ -13,7 +13,7 @@ Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(gt=0)]
 
 
-class Cluster(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class BridgeCluster(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """One cluster: where its sshd is, who we are there, and the local port that leads to it."""
 
     name: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9-]{0,63}$")]
@@ -40,7 +40,7 @@ class Cluster(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
 class Options(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """The bridge's options."""
 
-    clusters: Annotated[list[Cluster], Meta(min_length=1)]
+    clusters: Annotated[list[BridgeCluster], Meta(min_length=1)]
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """On 127.0.0.1; 0 turns metrics off."""
 

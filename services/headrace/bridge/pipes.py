@@ -8,10 +8,10 @@ import asyncssh
 
 from headrace.bridge.connection import open_session
 from headrace.bridge.metrics import ClusterMetrics
-from headrace.bridge.options import Cluster
+from headrace.bridge.options import BridgeCluster
 from headrace.bridge.pump import Pipe
-from headrace.bridge.trouble import Complaints, of_exit
-from headrace.bridge.watchdog import Hearing, Limits, Verdict, judge, listen, patience
+from headrace.bridge.trouble import RepeatedLog, of_exit
+from headrace.bridge.watchdog import LinkActivity, LinkState, SilenceLimits, judge, listen, patience
 
 OPEN_SECONDS: Final = 5.0
 """What sshd may take to start the gate."""
@@ -21,7 +21,7 @@ class _Watched:
     """What is kept about a pipe."""
 
     def __init__(self, now: float) -> None:
-        self.hearing = Hearing(now)
+        self.hearing = LinkActivity(now)
         self.sent = 0
         self.received = 0
 
@@ -36,12 +36,12 @@ class Pipes:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: BridgeCluster,
         metrics: ClusterMetrics,
-        complaints: Complaints,
+        complaints: RepeatedLog,
         drop: Callable[[], None],
     ) -> None:
-        self._limits = Limits(cluster.silence_seconds, cluster.greeting_seconds)
+        self._limits = SilenceLimits(cluster.silence_seconds, cluster.greeting_seconds)
         self._most = cluster.max_sessions
         self._metrics = metrics
         self._complaints = complaints
@@ -122,15 +122,15 @@ class Pipes:
             verdict = judge(hearing, now=now, last_cut=self._last_cut, limits=limits)
             if hearing.received:
                 self._slow_starts = 0
-            if verdict is not Verdict.KEEP:
+            if verdict is not LinkState.KEEP:
                 self._cut(pipe, verdict, "silence" if hearing.received else "no_greeting", now)
 
-    def _cut(self, pipe: Pipe, verdict: Verdict, reason: str, now: float) -> None:
+    def _cut(self, pipe: Pipe, verdict: LinkState, reason: str, now: float) -> None:
         self._metrics.cut(reason)
         self._last_cut = now
         self._slow_starts += reason == "no_greeting"
         pipe.cut()
-        if verdict is Verdict.CUT_CONNECTION:
+        if verdict is LinkState.CUT_CONNECTION:
             self._complaints.utter(reason, "nothing came from the cluster again: connecting again")
             self._drop()
         else:

@@ -33,7 +33,7 @@ class Stream(Protocol):
     def abort(self) -> None: ...
 
 
-class End(asyncio.Protocol):
+class PipeEnd(asyncio.Protocol):
     """One end of a pipe, as an asyncio protocol. `Pipe` makes the two."""
 
     def __init__(self, lost: Callable[[], None]) -> None:
@@ -41,7 +41,7 @@ class End(asyncio.Protocol):
         """Bytes that arrived here."""
         self.paused = False
         """Whether reading has stopped, because the other end takes no more."""
-        self.peer: End
+        self.peer: PipeEnd
         self._stream: Stream | None = None
         self._early: list[bytes] = []
         self._full = False
@@ -135,8 +135,8 @@ class Pipe:
     """
 
     def __init__(self, finished: Callable[["Pipe"], None]) -> None:
-        self.hub = End(self._hub_lost)
-        self.cluster = End(self._cluster_lost)
+        self.hub = PipeEnd(self._hub_lost)
+        self.cluster = PipeEnd(self._cluster_lost)
         self.hub.peer, self.cluster.peer = self.cluster, self.hub
         self._finished = finished
 

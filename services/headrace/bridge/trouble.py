@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import asyncssh
 
-from headrace.bridge.options import Cluster
+from headrace.bridge.options import BridgeCluster
 from headrace.runtime.logging import Logger
 
 QUIET_SECONDS: Final = 60.0
@@ -21,7 +21,7 @@ _EXITS: Final = {
 }
 
 
-class Trouble(NamedTuple):
+class LinkDiagnosis(NamedTuple):
     """Why there is no connection."""
 
     code: str
@@ -31,47 +31,51 @@ class Trouble(NamedTuple):
     """Whether it stays so until a person does something."""
 
 
-def of_connection(error: Exception | None, cluster: Cluster) -> Trouble:
+def of_connection(error: Exception | None, cluster: BridgeCluster) -> LinkDiagnosis:
     """What it means that `error` ended a connection or an attempt at one; None for no error."""
     place = f"{cluster.host} port {cluster.port}"
     match error:
         case None:
-            return Trouble("closed", f"{place} closed the connection")
+            return LinkDiagnosis("closed", f"{place} closed the connection")
         case asyncssh.HostKeyNotVerifiable():
             return _of_host_key(cluster, place)
         case asyncssh.PermissionDenied():
-            return Trouble(
+            return LinkDiagnosis(
                 "key_refused",
                 f"{place} refused the key {cluster.key} for user {cluster.user}: add the line that "
                 "`headrace init` printed to that account's authorized_keys",
                 refused=True,
             )
         case asyncssh.KeyExchangeFailed():
-            return Trouble(
+            return LinkDiagnosis(
                 "no_algorithm",
                 f"{place} and the bridge share no SSH algorithm: {_words(error)}",
                 refused=True,
             )
         case TimeoutError():
-            return Trouble("timeout", f"{place} did not answer in time: is a firewall between?")
+            return LinkDiagnosis(
+                "timeout", f"{place} did not answer in time: is a firewall between?"
+            )
         case OSError():
-            return Trouble("unreachable", f"{place} can't be reached: {error.strerror or error}")
+            return LinkDiagnosis(
+                "unreachable", f"{place} can't be reached: {error.strerror or error}"
+            )
         case _:
-            return Trouble("closed", f"{place} closed the connection: {_words(error)}")
+            return LinkDiagnosis("closed", f"{place} closed the connection: {_words(error)}")
 
 
-def _of_host_key(cluster: Cluster, place: str) -> Trouble:
+def _of_host_key(cluster: BridgeCluster, place: str) -> LinkDiagnosis:
     known = asyncssh.match_known_hosts(
         cluster.known_hosts, cluster.host, "", None if cluster.port == 22 else cluster.port
     )
     if any(known):
-        return Trouble(
+        return LinkDiagnosis(
             "host_key_changed",
             f"{place} showed another host key than {cluster.known_hosts} has, so "
             "somebody may be in between: ask the centre before you change the file",
             refused=True,
         )
-    return Trouble(
+    return LinkDiagnosis(
         "host_unknown",
         f"{cluster.known_hosts} has no key of {place}: add what `ssh-keyscan -p {cluster.port} "
         f"{cluster.host}` prints, after comparing it with what the centre publishes",
@@ -91,7 +95,7 @@ def _words(error: Exception) -> str:
     return "".join(c for c in str(error)[:200] if c.isprintable())
 
 
-class Complaints:
+class RepeatedLog:
     """Logs troubles, but the same one only now and then: attempts go on for as long as it lasts."""
 
     def __init__(self, log: Logger) -> None:

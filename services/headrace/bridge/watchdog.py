@@ -24,7 +24,7 @@ MOST_PATIENCE: Final = 6.0
 """So many times its usual time a start may take, after several that took too long."""
 
 
-class Verdict(Enum):
+class LinkState(Enum):
     """What to do about a pipe."""
 
     KEEP = auto()
@@ -32,14 +32,14 @@ class Verdict(Enum):
     CUT_CONNECTION = auto()
 
 
-class Limits(NamedTuple):
+class SilenceLimits(NamedTuple):
     """How long a pipe may be silent, in seconds."""
 
     silence: float
     greeting: float
 
 
-class Hearing(NamedTuple):
+class LinkActivity(NamedTuple):
     """What was heard of a cluster through one pipe. Times are a monotonic clock's, in seconds."""
 
     since: float
@@ -57,22 +57,24 @@ def patience(failures: int) -> float:
     return min(2.0**failures, MOST_PATIENCE)
 
 
-def listen(before: Hearing, *, now: float, received: int, deaf: bool) -> Hearing:
+def listen(before: LinkActivity, *, now: float, received: int, deaf: bool) -> LinkActivity:
     """What has been heard by `now`, when `received` bytes have come in all.
 
     `deaf` says that nobody listened since `before`: reading had stopped because the hub was slow,
     or the last look was long ago. Silence does not count then.
     """
     if deaf or received != before.received:
-        return Hearing(now, received)
+        return LinkActivity(now, received)
     return before
 
 
-def judge(hearing: Hearing, *, now: float, last_cut: float | None, limits: Limits) -> Verdict:
+def judge(
+    hearing: LinkActivity, *, now: float, last_cut: float | None, limits: SilenceLimits
+) -> LinkState:
     """Whether a pipe lives. `last_cut` tells when one of the same connection was cut, if so."""
     limit = limits.silence if hearing.received else limits.greeting
     if now - hearing.since <= limit:
-        return Verdict.KEEP
+        return LinkState.KEEP
     if last_cut is not None and now - last_cut <= REPEAT_SECONDS:
-        return Verdict.CUT_CONNECTION
-    return Verdict.CUT_SESSION
+        return LinkState.CUT_CONNECTION
+    return LinkState.CUT_SESSION

@@ -12,7 +12,7 @@ from headrace.catalogue import model
 from headrace.catalogue.model import ModelFile
 from headrace.protocol.names import Slug
 from headrace.runtime import modelfolder
-from headrace.runtime.problems import Problem, Refused
+from headrace.runtime.problems import FileRefusedError, Problem
 
 MAX_FILES: Final = 1000
 """Model files in one folder; what comes after them by name is refused."""
@@ -70,7 +70,7 @@ def catalogue_of(
     for name, data in sorted(texts.items()):
         try:
             good.append(_entry(name, data, old.get(name)))
-        except Refused as error:
+        except FileRefusedError as error:
             refused.append(Problem(name, error.line, error.reason))
     clashes = _clashes(good)
     refused += clashes

@@ -41,10 +41,10 @@ class ModelFile(CommonModel, forbid_unknown_fields=True, frozen=True, kw_only=Tr
 
 
 def read(text: str) -> ModelFile:
-    """The model that a file's text describes. Raises Refused with line and reason."""
+    """The model that a file's text describes. Raises FileRefusedError with line and reason."""
     table = problems.parse(text)
     if external.is_external(table):
-        raise problems.Refused(
+        raise problems.FileRefusedError(
             lines.find(lines.lines_of(text), ("engine", "kind")),
             "engine.kind: of a model that leaves the site; its file belongs on the web machine",
         )

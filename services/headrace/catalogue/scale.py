@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
-from headrace.catalogue.schedule import Window
+from headrace.catalogue.schedule import ScheduleWindow
 from headrace.runtime.engine import Seconds
 
 Workers = Annotated[int, Meta(ge=0, le=1000)]
@@ -23,7 +23,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """The number of waiting requests that weigh as much as one worker: less is more eager."""
     idle_seconds: Annotated[float, Meta(ge=0)] | None = None
     """Keep a worker that is not needed for exactly so long; unset, the policy works it out."""
-    schedule: tuple[Window, ...] = ()
+    schedule: tuple[ScheduleWindow, ...] = ()
     timezone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
     """Of the schedule, and of the days that the policy learns by."""
     successor: bool = True

@@ -16,7 +16,7 @@ _WHEN: Final = re.compile(
 )
 
 
-class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ScheduleWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """At least `min` workers in a part of the week.
 
     `when` is days and hours: ``mon-fri 08:00-18:00``, ``sat,sun 10:00-14:00``,

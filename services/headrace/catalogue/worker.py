@@ -16,7 +16,7 @@ from headrace.slurm.record import Record
 _FOLDER: Final = re.compile(r"(/[A-Za-z0-9_.+@-]+)+", re.ASCII)
 
 
-class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ClusterOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is the same for all workers of a cluster. Paths are those of its compute nodes."""
 
     name: str
@@ -40,7 +40,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ValueError("command: an argv without empty words")
 
 
-def config_path(model: ModelFile, cluster: Cluster) -> str:
+def config_path(model: ModelFile, cluster: ClusterOptions) -> str:
     """Where the ``worker.toml`` of this generation of `model` belongs.
 
     Jobs that wait in Slurm read the file that they were submitted with, whatever came after.
@@ -49,7 +49,7 @@ def config_path(model: ModelFile, cluster: Cluster) -> str:
 
 
 def batch_script(
-    model: ModelFile, cluster: Cluster, submission: str, avoid: tuple[str, ...] = ()
+    model: ModelFile, cluster: ClusterOptions, submission: str, avoid: tuple[str, ...] = ()
 ) -> str:
     """The script of one job; `submission` is its id, unique. Raises ValueError.
 
@@ -61,7 +61,7 @@ def batch_script(
     return script.render(msgspec.structs.replace(model.job, exclude=exclude), command, job)
 
 
-def worker_options(model: ModelFile, cluster: Cluster) -> str:
+def worker_options(model: ModelFile, cluster: ClusterOptions) -> str:
     """The text of ``worker.toml``. It holds no secret, and may be shown to anybody."""
     return toml.document(
         f"Made from the catalogue's {model.queue}: changes belong there.",

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from headrace.catalogue import loader, worker
 from headrace.catalogue.loader import Catalogue, CatalogueError, Entry
-from headrace.catalogue.worker import Cluster
+from headrace.catalogue.worker import ClusterOptions
 from headrace.external import folder as external
-from headrace.external.folder import Folder
+from headrace.external.folder import ExternalFolder
 from headrace.external.model import ExternalModel
 from headrace.runtime.nats.bus import BusOptions
 from headrace.runtime.problems import Problem
@@ -157,7 +157,7 @@ def script(
     """
     entry = _find(folder, model)
     try:
-        facts = Cluster(name=cluster, bus=BusOptions(bus_url, nkey_file), configs=configs)
+        facts = ClusterOptions(name=cluster, bus=BusOptions(bus_url, nkey_file), configs=configs)
         if worker_toml:
             text = worker.worker_options(entry.model, facts)
         else:
@@ -207,7 +207,7 @@ def _rows(found: Catalogue) -> list[dict[str, Any]]:
     return rows
 
 
-def _both(found: Catalogue, sold: Folder) -> list[Problem]:
+def _both(found: Catalogue, sold: ExternalFolder) -> list[Problem]:
     """What is wrong with files of either kind: each is judged as what it says that it is."""
     theirs = {*sold.files, *(problem.file for problem in sold.problems)}
     ours = [problem for problem in found.problems if problem.file not in theirs]

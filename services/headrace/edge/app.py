@@ -11,19 +11,19 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.edge.api.errors import body_of, headers_of
-from headrace.edge.api.health import Health, Metrics, Ready
-from headrace.edge.api.http import OUR_FAULT, FrontDoor
+from headrace.edge.api.health import Health, MetricsPage, Ready
+from headrace.edge.api.http import OUR_FAULT, ErrorBoundary
 from headrace.edge.api.inference import ROWS, Inference
 from headrace.edge.api.models import ModelList, OneModel, OneQueue
 from headrace.edge.auth.api_keys import KeyRing
 from headrace.edge.dispatch.dispatcher import Dispatcher
-from headrace.edge.limits.admission import Turnstile
+from headrace.edge.limits.admission import AdmissionControl
 from headrace.edge.metrics import EdgeMetrics
-from headrace.edge.models.registry import Models
+from headrace.edge.models.registry import ModelRegistry
 from headrace.edge.options import EdgeOptions
 from headrace.edge.portal.admin_api import ACTS
-from headrace.edge.portal.admin_executor import Admin, Backroom
-from headrace.edge.portal.app import Account
+from headrace.edge.portal.admin_executor import AdminExecutor, AdminRoute
+from headrace.edge.portal.app import AccountPages
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.logging import Logger
 
@@ -31,12 +31,12 @@ from headrace.runtime.logging import Logger
 def build(
     *,
     keys: KeyRing,
-    models: Models,
+    models: ModelRegistry,
     dispatcher: Dispatcher,
     options: EdgeOptions,
-    turnstile: Turnstile,
-    backroom: Backroom | None,
-    account: Account | None,
+    turnstile: AdmissionControl,
+    backroom: AdminExecutor | None,
+    account: AccountPages | None,
     metrics: EdgeMetrics,
     registry: Callable[[], CollectorRegistry],
     log: Logger,
@@ -60,25 +60,27 @@ def build(
         Route("/healthz", Health(), methods=["GET"]),
         Route("/readyz", Ready(dispatcher), methods=["GET"]),
         Route("/health", Ready(dispatcher), methods=["GET"]),
-        Route("/metrics", Metrics(registry), methods=["GET"]),
+        Route("/metrics", MetricsPage(registry), methods=["GET"]),
     ]
     if backroom is not None:
         routes += [
-            Route(path, Admin(backroom, acts), methods=list(acts)) for path, acts in ACTS.items()
+            Route(path, AdminRoute(backroom, acts), methods=list(acts))
+            for path, acts in ACTS.items()
         ]
     if account is not None:
         routes += [
-            Route(path, Served(serve), methods=[method]) for path, method, serve in account.routes()
+            Route(path, AsgiApp(serve), methods=[method])
+            for path, method, serve in account.routes()
         ]
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _http_exception, Exception: _any_exception},
     )
     app.router.redirect_slashes = False
-    return FrontDoor(app, hot)
+    return ErrorBoundary(app, hot)
 
 
-class Served:
+class AsgiApp:
     """An ASGI app out of a coroutine function: Starlette takes a bare function for another kind."""
 
     def __init__(self, serve: ASGIApp) -> None:

@@ -4,25 +4,25 @@ import asyncio
 from collections.abc import Callable
 
 from headrace.edge.auth.api_keys import KeyRing
-from headrace.edge.auth.oidc import Provider
-from headrace.edge.auth.snapshot_poller import Follower
-from headrace.edge.auth.trusted_proxy import Proxy
-from headrace.edge.limits.admission import Turnstile
-from headrace.edge.limits.budget import Purse
+from headrace.edge.auth.oidc import OidcProvider
+from headrace.edge.auth.snapshot_poller import SnapshotPoller
+from headrace.edge.auth.trusted_proxy import TrustedProxy
+from headrace.edge.limits.admission import AdmissionControl
+from headrace.edge.limits.budget import BudgetReserver
 from headrace.edge.limits.counters import Counters
-from headrace.edge.limits.lease_sync import Tally
+from headrace.edge.limits.lease_sync import LeaseSync
 from headrace.edge.limits.limiter import Limiter
-from headrace.edge.limits.usage_writer import Accounts
+from headrace.edge.limits.usage_writer import UsageWriter
 from headrace.edge.limits.valkey import ValkeyCounters
 from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.options import EdgeOptions
-from headrace.edge.portal.admin_executor import Backroom
-from headrace.edge.portal.app import Account
+from headrace.edge.portal.admin_executor import AdminExecutor
+from headrace.edge.portal.app import AccountPages
 from headrace.gateway.store.database import Database
 from headrace.runtime.logging import Logger
 
 
-class Gatehouse:
+class Gateway:
     """The store's side of one edge process; without a store there is only the turnstile."""
 
     def __init__(
@@ -43,35 +43,35 @@ class Gatehouse:
             if options.counters.url
             else None
         )
-        self.backroom: Backroom | None = None
-        self._follower: Follower | None = None
-        self._tally: Tally | None = None
-        self._accounts: Accounts | None = None
-        self._purse: Purse | None = None
+        self.backroom: AdminExecutor | None = None
+        self._follower: SnapshotPoller | None = None
+        self._tally: LeaseSync | None = None
+        self._accounts: UsageWriter | None = None
+        self._purse: BudgetReserver | None = None
         if self.database is not None:
-            self._follower = follower = Follower(
+            self._follower = follower = SnapshotPoller(
                 self.database, keys, options.store, metrics=metrics, log=log
             )
-            self.backroom = Backroom(self.database, keys, follower)
-            self._tally = Tally(edge, self.database, counters, others, metrics=metrics)
-            self._accounts = Accounts(
+            self.backroom = AdminExecutor(self.database, keys, follower)
+            self._tally = LeaseSync(edge, self.database, counters, others, metrics=metrics)
+            self._accounts = UsageWriter(
                 self.database, keys, options.accounts, metrics=metrics, log=log
             )
-            self._purse = Purse(self.database, metrics=metrics, log=log)
+            self._purse = BudgetReserver(self.database, metrics=metrics, log=log)
         exact = None if self._valkey is not None else self._tally
         self._limiter = Limiter(counters, shared=self._valkey, exact=exact)
-        self.turnstile = Turnstile(keys, self._limiter, self._accounts, self._purse)
+        self.turnstile = AdmissionControl(keys, self._limiter, self._accounts, self._purse)
 
-    def account(self, options: EdgeOptions, log: Logger) -> Account | None:
+    def account(self, options: EdgeOptions, log: Logger) -> AccountPages | None:
         """The key page, where people can come to it."""
         if self.backroom is None or not (options.sign_in.issuer or options.proxy.addresses):
             return None
-        sign_in, proxy = options.sign_in, Proxy(options.proxy, options.proxy.secret_file)
+        sign_in, proxy = options.sign_in, TrustedProxy(options.proxy, options.proxy.secret_file)
         if options.proxy.addresses:
             self._keys.proxy = proxy
             self._keys.introduce = self.backroom.introduce
-        provider = Provider(sign_in, sign_in.client_secret_file) if sign_in.issuer else None
-        return Account(self.backroom, sign_in, provider, proxy, log)
+        provider = OidcProvider(sign_in, sign_in.client_secret_file) if sign_in.issuer else None
+        return AccountPages(self.backroom, sign_in, provider, proxy, log)
 
     async def start(self) -> None:
         """Know the keys and the counters before the first request."""

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from headrace.edge.auth_options import ProxyOptions, SignInOptions
-from headrace.edge.wait_policy import DEFAULT, Keepalive, Patience, parse
+from headrace.edge.wait_policy import DEFAULT, Keepalive, WaitPolicy, parse
 from headrace.gateway.options import StoreOptions
 from headrace.gateway.policy.names import key_id
 from headrace.protocol.control import WINDOW_BYTES
@@ -53,7 +53,7 @@ class KeyOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         _ = self.patience
 
     @property
-    def patience(self) -> Patience:
+    def patience(self) -> WaitPolicy:
         """What `wait` says."""
         return DEFAULT if self.wait is None else parse(str(self.wait))
 

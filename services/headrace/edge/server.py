@@ -16,16 +16,16 @@ from headrace.edge import app
 from headrace.edge.api.connection import Connection
 from headrace.edge.auth.api_keys import KeyRing
 from headrace.edge.dispatch.dispatcher import Dispatcher
-from headrace.edge.gateway import Gatehouse
+from headrace.edge.gateway import Gateway
 from headrace.edge.metrics import EdgeMetrics
-from headrace.edge.models.registry import Models
+from headrace.edge.models.registry import ModelRegistry
 from headrace.edge.options import EdgeOptions
 from headrace.external.model import ExternalModel
 from headrace.gateway.policy import api_keys
 from headrace.protocol import subjects
 from headrace.protocol.errors import Code
 from headrace.protocol.names import Slug, new_process_id
-from headrace.runtime.lifecycle import Fatal, Lifecycle
+from headrace.runtime.lifecycle import FatalError, Lifecycle
 from headrace.runtime.nats.bus import Bus
 
 BACKLOG = 4096
@@ -46,7 +46,7 @@ class _Server(uvicorn.Server):
 
 
 def listen(host: str, port: int, *, shared: bool) -> socket.socket:
-    """A bound socket; with `shared`, one of several on the same port. Raises Fatal."""
+    """A bound socket; with `shared`, one of several on the same port. Raises FatalError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,7 +56,7 @@ def listen(host: str, port: int, *, shared: bool) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise Fatal(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise FatalError(f"cannot listen on {host}:{port}: {error.strerror}") from error
     return sock
 
 
@@ -69,13 +69,13 @@ async def serve(
     log = life.log.bind(edge=edge)
     registry = CollectorRegistry()
     metrics = EdgeMetrics(registry)
-    models = Models(
+    models = ModelRegistry(
         options.models, created, math.inf if options.learn_seconds else 0.0, external.values()
     )
     keys = KeyRing(api_keys.load_secret(Path(options.secret_file)), options.keys)
     bus = Bus(log, name=f"edge-{edge}", inbox=subjects.edge_inbox(edge))
     dispatcher = Dispatcher(edge, bus, models=models, options=options, metrics=metrics, log=log)
-    gatehouse = Gatehouse(
+    gatehouse = Gateway(
         edge, keys, options, lambda: max(dispatcher.others, options.processes - 1),
         metrics=metrics, log=log,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.edge.models.status import Standing
+from headrace.edge.models.status import ModelStatus
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.plan import Interval, ModelPhase
 
@@ -30,7 +30,7 @@ class Keepalive(StrEnum):
     """Nothing, not even a status, until the answer begins."""
 
 
-class Patience(msgspec.Struct, frozen=True):
+class WaitPolicy(msgspec.Struct, frozen=True):
     """How long to wait. The default waits up to the deadline, but not for a model that failed."""
 
     seconds: float = math.inf
@@ -39,12 +39,12 @@ class Patience(msgspec.Struct, frozen=True):
     """Whether to wait even for a model that has failed: an operator may bring it back."""
 
 
-DEFAULT: Final = Patience()
-HOLD: Final = Patience(stubborn=True)
-FAIL: Final = Patience(seconds=0.0)
+DEFAULT: Final = WaitPolicy()
+HOLD: Final = WaitPolicy(stubborn=True)
+FAIL: Final = WaitPolicy(seconds=0.0)
 
 
-def parse(text: str) -> Patience:
+def parse(text: str) -> WaitPolicy:
     """``hold``, ``fail``, or a number of seconds. Raises ValueError."""
     word = text.strip().lower()
     if word == "hold":
@@ -57,10 +57,10 @@ def parse(text: str) -> Patience:
         seconds = math.nan
     if not 0 < seconds < math.inf:
         raise ValueError("must be `hold`, `fail`, or a number of seconds above 0")
-    return Patience(seconds)
+    return WaitPolicy(seconds)
 
 
-def asked(header: bytes | None, usual: Patience) -> Patience:
+def asked(header: bytes | None, usual: WaitPolicy) -> WaitPolicy:
     """What a request's header says, or else what is usual for its key. Raises HeadraceError."""
     if header is None:
         return usual
@@ -70,14 +70,14 @@ def asked(header: bytes | None, usual: Patience) -> Patience:
         raise HeadraceError(Code.INVALID_REQUEST, f"{HEADER} {error}.", param=HEADER) from None
 
 
-def refusal(patience: Patience, standing: Standing) -> Code | None:
+def refusal(patience: WaitPolicy, standing: ModelStatus) -> Code | None:
     """Why a request need not be queued at all, None where it may."""
     if standing.phase is ModelPhase.FAILED:
         return None if patience.stubborn else Code.MODEL_FAILED
     return None if patience.seconds or standing.ready else Code.MODEL_NOT_READY
 
 
-def sentence(code: Code, name: str, standing: Standing, patience: Patience) -> str:
+def sentence(code: Code, name: str, standing: ModelStatus, patience: WaitPolicy) -> str:
     """What the client is told with one of the codes of a model that cannot take its request."""
     reason = f": {standing.reason}" if standing.reason else ""
     if code is Code.MODEL_FAILED:

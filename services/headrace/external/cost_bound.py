@@ -20,14 +20,14 @@ LIMITS: Final = ("max_completion_tokens", "max_tokens")
 """What clients call the limit of an answer."""
 
 
-class Bound(NamedTuple):
+class BoundedBody(NamedTuple):
     """A body, and what it can cost at most, in millionths of the currency."""
 
     body: bytes
     cost: int
 
 
-def bound(model: ExternalModel, endpoint: Endpoint, body: bytes) -> Bound:
+def bound(model: ExternalModel, endpoint: Endpoint, body: bytes) -> BoundedBody:
     """Put the limit of the answer into `body`. Raises ``unprocessable_request``, ``invalid_json``.
 
     Worker and edge may have read different versions of a file: the worker goes by what is in the
@@ -35,13 +35,13 @@ def bound(model: ExternalModel, endpoint: Endpoint, body: bytes) -> Bound:
     """
     prompt = len(body) + len(model.request.system_prompt.encode()) + model.request.overhead_tokens
     if endpoint is not Endpoint.CHAT:
-        return Bound(body, model.price.cost(prompt, 0))
+        return BoundedBody(body, model.price.cost(prompt, 0))
     fields = parse(body)
     most = output_limit(fields, model.request.max_output_tokens)
     for name in LIMITS:
         fields.pop(name, None)
     fields[LIMITS[0]] = Raw(b"%d" % most)
-    return Bound(_encoder.encode(fields), model.price.cost(prompt, most))
+    return BoundedBody(_encoder.encode(fields), model.price.cost(prompt, most))
 
 
 def output_limit(fields: dict[str, Raw], most: int) -> int:

@@ -11,12 +11,12 @@ from headrace.external.model import ExternalModel
 from headrace.protocol.names import Slug
 from headrace.runtime import modelfolder
 from headrace.runtime.config import ConfigError
-from headrace.runtime.problems import Problem, Refused
+from headrace.runtime.problems import FileRefusedError, Problem
 
 MAX_FILES: Final = 200
 
 
-class Folder(msgspec.Struct, frozen=True):
+class ExternalFolder(msgspec.Struct, frozen=True):
     """What was found."""
 
     models: dict[Slug, ExternalModel]
@@ -25,7 +25,7 @@ class Folder(msgspec.Struct, frozen=True):
     problems: tuple[Problem, ...]
 
 
-def load(folder: Path, *, others: bool = False) -> Folder:
+def load(folder: Path, *, others: bool = False) -> ExternalFolder:
     """Every model of `folder`. With `others` files of other models are passed over. Raises OSError.
 
     A file is refused as a whole, with its line and the reason.
@@ -41,23 +41,23 @@ def load(folder: Path, *, others: bool = False) -> Folder:
                 continue
             one = model.read(text)
             _fits(one, models, taken)
-        except Refused as error:
+        except FileRefusedError as error:
             problems.append(Problem(name, error.line, error.reason))
             continue
         models[one.queue] = one
         files[name] = one.queue
         taken |= dict.fromkeys((one.name, str(one.queue)), name)
     problems.sort(key=lambda problem: problem.file)
-    return Folder(models, files, tuple(problems))
+    return ExternalFolder(models, files, tuple(problems))
 
 
 def _fits(one: ExternalModel, models: dict[Slug, ExternalModel], taken: dict[str, str]) -> None:
-    """Raise Refused where a model can't be beside those before it."""
+    """Raise FileRefusedError where a model can't be beside those before it."""
     for word in sorted({one.name, str(one.queue)}):
         if word in taken:
-            raise Refused(0, f"{word!r} is the model of {taken[word]} too")
+            raise FileRefusedError(0, f"{word!r} is the model of {taken[word]} too")
     if {each.price.currency for each in models.values()} - {one.price.currency}:
-        raise Refused(0, "price.currency: every model of a site has the same one")
+        raise FileRefusedError(0, "price.currency: every model of a site has the same one")
 
 
 def load_all(folder: Path) -> dict[Slug, ExternalModel]:

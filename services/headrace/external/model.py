@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from headrace.external.money import Amount, Price
-from headrace.external.provider import KINDS, Kind, ProviderOptions
+from headrace.external.provider import KINDS, ProviderKind, ProviderOptions
 from headrace.protocol.endpoints import Endpoint
 from headrace.runtime import problems
 from headrace.runtime.engine import Slots
@@ -58,7 +58,7 @@ class Budget(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
             raise ValueError("per_day: missing, and per_month too: an external model needs a bound")
 
 
-class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class RequestLimits(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """``[limits]``: of each user. Strict where nothing is said."""
 
     user_requests_per_minute: Count = 20
@@ -76,11 +76,11 @@ class ExternalModel(CommonModel, forbid_unknown_fields=True, frozen=True, kw_onl
     price: Price
     budget: Budget
     request: RequestOptions = RequestOptions()
-    limits: Limits = Limits()
+    limits: RequestLimits = RequestLimits()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        offered = OFFERED if self.engine.kind is not Kind.ANTHROPIC else (Endpoint.CHAT,)
+        offered = OFFERED if self.engine.kind is not ProviderKind.ANTHROPIC else (Endpoint.CHAT,)
         for endpoint in self.endpoints:
             if endpoint not in offered:
                 raise ValueError(f"endpoints: {self.engine.kind} is not asked for {endpoint}")
@@ -90,7 +90,9 @@ class ExternalModel(CommonModel, forbid_unknown_fields=True, frozen=True, kw_onl
     @property
     def limit_field(self) -> str:
         """How the provider calls the limit of an answer."""
-        usual = "max_tokens" if self.engine.kind is Kind.ANTHROPIC else "max_completion_tokens"
+        usual = (
+            "max_tokens" if self.engine.kind is ProviderKind.ANTHROPIC else "max_completion_tokens"
+        )
         return self.request.limit_field or usual
 
 
@@ -102,11 +104,13 @@ def is_external(table: dict[str, Any]) -> bool:
 
 
 def read(text: str) -> ExternalModel:
-    """The model that a file's text describes. Raises Refused with line and reason."""
+    """The model that a file's text describes. Raises FileRefusedError with line and reason."""
     table = problems.parse(text)
     if not is_external(table):
         known = ", ".join(sorted(KINDS))
-        raise problems.Refused(0, f"engine.kind: not of an external model, which are {known}")
+        raise problems.FileRefusedError(
+            0, f"engine.kind: not of an external model, which are {known}"
+        )
     try:
         return msgspec.convert(table, ExternalModel)
     except msgspec.ValidationError as error:

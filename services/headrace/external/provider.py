@@ -19,7 +19,7 @@ Path = Annotated[str, Meta(pattern=r"\A(/[A-Za-z0-9._-]+)*\Z")]
 ANTHROPIC_VERSION: Final = "2023-06-01"
 
 
-class Kind(StrEnum):
+class ProviderKind(StrEnum):
     """Whose API it is. All speak OpenAI's; they differ in addresses and in how a key is shown."""
 
     OPENAI = "openai"
@@ -30,18 +30,18 @@ class Kind(StrEnum):
     """Anthropic's OpenAI-compatible address; only chat."""
 
 
-KINDS: Final = frozenset(Kind)
+KINDS: Final = frozenset(ProviderKind)
 
 _BASES: Final = {
-    Kind.OPENAI: "https://api.openai.com/v1",
-    Kind.ANTHROPIC: "https://api.anthropic.com/v1",
+    ProviderKind.OPENAI: "https://api.openai.com/v1",
+    ProviderKind.ANTHROPIC: "https://api.anthropic.com/v1",
 }
 _PATHS: Final = {Endpoint.CHAT: "/chat/completions", Endpoint.EMBEDDINGS: "/embeddings"}
 
 Header = tuple[str, str]
 
 
-class Address(NamedTuple):
+class ServerAddress(NamedTuple):
     """A server: TLS or not, its name and its port."""
 
     tls: bool
@@ -52,7 +52,7 @@ class Address(NamedTuple):
 class ProviderOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """One model at a provider."""
 
-    kind: Kind
+    kind: ProviderKind
     key_file: str
     """Holds the API key and nothing else, and nobody but its owner may read it. A path; it may
     begin with ``$CREDENTIALS_DIRECTORY``."""
@@ -78,7 +78,7 @@ class ProviderOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
     """What is asked then, below `base_url`; the list of models by default."""
 
     def __post_init__(self) -> None:
-        azure = self.kind is Kind.AZURE
+        azure = self.kind is ProviderKind.AZURE
         for name in ("deployment", "api_version"):
             if azure != (getattr(self, name) is not None):
                 raise ValueError(
@@ -91,7 +91,7 @@ class ProviderOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
         _ = self.address
 
     @property
-    def address(self) -> Address:
+    def address(self) -> ServerAddress:
         """Where to connect. Raises ValueError."""
         url = self.base_url or _BASES.get(self.kind, "")
         if not url:
@@ -108,7 +108,7 @@ class ProviderOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
         if parts.scheme == "http" and not (self.allow_http or _is_loopback(host)):
             raise ValueError("base_url: must be https; `allow_http = true` lets plain HTTP be")
         tls = parts.scheme == "https"
-        return Address(tls, host, port or (443 if tls else 80))
+        return ServerAddress(tls, host, port or (443 if tls else 80))
 
     @property
     def _prefix(self) -> str:
@@ -117,23 +117,23 @@ class ProviderOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True, k
     def path(self, endpoint: Endpoint) -> str:
         """The target of a request. Raises KeyError for what providers are not asked."""
         path = _PATHS[endpoint]
-        if self.kind is Kind.AZURE:
+        if self.kind is ProviderKind.AZURE:
             path = f"/openai/deployments/{self.deployment}{path}?api-version={self.api_version}"
         return self._prefix + path
 
     @property
     def probe(self) -> str:
         """The target of what tells whether the provider is there."""
-        if self.kind is Kind.AZURE:
+        if self.kind is ProviderKind.AZURE:
             path = self.health_path or "/openai/models"
             return f"{self._prefix}{path}?api-version={self.api_version}"
         return self._prefix + (self.health_path or "/models")
 
     def credentials(self, key: str, *, probing: bool = False) -> tuple[Header, ...]:
         """The headers that show `key`."""
-        if self.kind is Kind.AZURE:
+        if self.kind is ProviderKind.AZURE:
             return (("api-key", key),)
-        if self.kind is Kind.ANTHROPIC and probing:
+        if self.kind is ProviderKind.ANTHROPIC and probing:
             # The list of models is of its own API; the compatible one takes OpenAI's header.
             return (("x-api-key", key), ("anthropic-version", ANTHROPIC_VERSION))
         return (("authorization", f"Bearer {key}"),)

@@ -15,7 +15,7 @@ class _Key(msgspec.Struct, frozen=True):
     id: str
 
 
-class _Edge(msgspec.Struct, frozen=True):
+class _EdgeTable(msgspec.Struct, frozen=True):
     """Of the edge's options those that count here: the edge itself checks the rest."""
 
     secret_file: str
@@ -23,7 +23,7 @@ class _Edge(msgspec.Struct, frozen=True):
     keys: tuple[_Key, ...] = ()
 
 
-class Site(msgspec.Struct, frozen=True):
+class GatewayConfig(msgspec.Struct, frozen=True):
     """Where people and keys of one installation are kept."""
 
     config: Path
@@ -33,15 +33,15 @@ class Site(msgspec.Struct, frozen=True):
     """The ids of the keys that are in the edge's file."""
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Site:
+def load(path: Path, environ: Mapping[str, str]) -> GatewayConfig:
     """The site of an ``edge.toml``. Raises ConfigError."""
-    edge = config.load(path, _Edge, environ, "edge")
+    edge = config.load(path, _EdgeTable, environ, "edge")
     if not edge.store.url:
         raise ConfigError(
             f"{path}: it names no store. Add the lines [store] and url = "
             '"sqlite:///gateway.db", and start the edge again'
         )
-    return Site(
+    return GatewayConfig(
         config=path,
         store=resolved(edge.store, path.parent),
         secret=api_keys.load_secret(config.resolve(path.parent, edge.secret_file)),

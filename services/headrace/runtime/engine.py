@@ -13,7 +13,7 @@ Slots = Annotated[int, Meta(ge=1, le=4096)]
 Weight = Annotated[int, Meta(ge=1, le=1000)]
 
 
-class Kind(StrEnum):
+class EngineKind(StrEnum):
     """Which engine to start."""
 
     VLLM = "vllm"
@@ -21,7 +21,7 @@ class Kind(StrEnum):
     COMMAND = "command"
 
 
-class Continues(StrEnum):
+class ResumeMode(StrEnum):
     """How an engine continues an answer that another one has begun."""
 
     TOKENS = "tokens"
@@ -35,7 +35,7 @@ class Continues(StrEnum):
 class EngineOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The engine: what to start, and when to give it up."""
 
-    kind: Kind
+    kind: EngineKind
     model: str = ""
     """The model's file or folder (or, for vLLM, its name on the hub where that is cached)."""
     args: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class EngineOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     python: str = ""
     """The interpreter that has the engine, by default the worker's own; vLLM lives in an
     environment of its own."""
-    continues: Continues | None = None
+    continues: ResumeMode | None = None
     """How it goes on after the answer of a worker that was lost: ``tokens``, ``text`` or ``no``.
     By default vLLM by tokens, llama.cpp by text, and a command not at all."""
     cache_dir: str = ""
@@ -65,15 +65,15 @@ class EngineOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """After so many unanswered probes in a row the engine counts as hung."""
 
     @property
-    def way(self) -> Continues:
+    def way(self) -> ResumeMode:
         """How it continues an answer."""
         return _WAYS[self.kind] if self.continues is None else self.continues
 
 
 _WAYS: Final = {
-    Kind.VLLM: Continues.TOKENS,
-    Kind.LLAMACPP: Continues.TEXT,
-    Kind.COMMAND: Continues.NO,
+    EngineKind.VLLM: ResumeMode.TOKENS,
+    EngineKind.LLAMACPP: ResumeMode.TEXT,
+    EngineKind.COMMAND: ResumeMode.NO,
 }
 
 
@@ -93,7 +93,7 @@ class Lanes(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 def check(engine: EngineOptions) -> None:
     """Raise ValueError for what the types alone don't refuse."""
-    if engine.kind is Kind.COMMAND:
+    if engine.kind is EngineKind.COMMAND:
         if not any("{socket}" in part for part in engine.command):
             raise ValueError("engine.command: must be an argv with {socket} in it")
     elif engine.command:

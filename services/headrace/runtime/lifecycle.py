@@ -34,7 +34,7 @@ HURRY_SECONDS: Final = 15.0
 Slurm waits KillWait (30 s by default) before SIGKILL, and the engine must end in that time too."""
 
 
-class Fatal(Exception):
+class FatalError(Exception):
     """The daemon can't go on; the text is for the operator."""
 
     def __init__(self, reason: str, exit_code: int = EXIT_FAILED) -> None:
@@ -124,10 +124,10 @@ def run(main: Main, log: Logger, *, drain_seconds: float = 30.0) -> int:
             return runner.run(_supervise(main, log, drain_seconds))
     except ConfigError as error:
         return _leave(log, "bad_configuration", error, EXIT_CONFIG)
-    except Fatal as error:
+    except FatalError as error:
         return _leave(log, "fatal", error, error.exit_code)
     except BaseExceptionGroup as group:
-        fatal = first_of(group, Fatal)
+        fatal = first_of(group, FatalError)
         if fatal is not None:
             return _leave(log, "fatal", fatal, fatal.exit_code)
         log.error("crashed", exc_info=first_of(group, Exception) or group)

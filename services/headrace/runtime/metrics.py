@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from headrace.runtime.lifecycle import Fatal
+from headrace.runtime.lifecycle import FatalError
 
 
 def serve(registry: CollectorRegistry, port: int, address: str = "127.0.0.1") -> None:
@@ -12,4 +12,4 @@ def serve(registry: CollectorRegistry, port: int, address: str = "127.0.0.1") ->
     try:
         start_http_server(port, addr=address, registry=registry)
     except OSError as error:
-        raise Fatal(f"metrics cannot listen on {address}:{port}: {error.strerror}") from error
+        raise FatalError(f"metrics cannot listen on {address}:{port}: {error.strerror}") from error

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from headrace.runtime.problems import Problem, Refused
+from headrace.runtime.problems import FileRefusedError, Problem
 
 MAX_FILE_BYTES: Final = 64 * 1024
 
@@ -36,11 +36,11 @@ def is_model_file(name: str) -> bool:
 
 
 def text_of(content: bytes) -> str:
-    """A file's content as text. Raises Refused."""
+    """A file's content as text. Raises FileRefusedError."""
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise Refused(1 + content[: error.start].count(b"\n"), "not UTF-8") from None
+        raise FileRefusedError(1 + content[: error.start].count(b"\n"), "not UTF-8") from None
 
 
 def _bytes_of(path: Path) -> bytes:

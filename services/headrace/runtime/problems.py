@@ -29,7 +29,7 @@ class Problem(msgspec.Struct, frozen=True):
         return f"{place}: {self.reason}"
 
 
-class Refused(Exception):
+class FileRefusedError(Exception):
     """A text that describes no model: at `line` (0: as a whole), for `reason`."""
 
     def __init__(self, line: int, reason: str) -> None:
@@ -40,21 +40,23 @@ class Refused(Exception):
 
 
 def parse(text: str) -> dict[str, object]:
-    """The tables of a TOML text. Raises Refused."""
+    """The tables of a TOML text. Raises FileRefusedError."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = _TOML_LINE.search(str(error))
         line = int(found["line"]) if found else 1 + text.rstrip().count("\n")
         reason = _TOML_LINE.sub("", str(error)).removesuffix(" (at end of document)")
-        raise Refused(line, f"not valid TOML: {reason}") from None
+        raise FileRefusedError(line, f"not valid TOML: {reason}") from None
     except (RecursionError, ValueError):
         # A ValueError of a date that is none, or of a number with too many digits.
-        raise Refused(0, "not valid TOML: a value is too deep, too long or no value") from None
+        raise FileRefusedError(
+            0, "not valid TOML: a value is too deep, too long or no value"
+        ) from None
 
 
 def refuse(text: str, error: msgspec.ValidationError) -> NoReturn:
-    """Raise Refused with the line of what msgspec refused."""
+    """Raise FileRefusedError with the line of what msgspec refused."""
     told = str(error)
     found = _AT.search(told)
     path: lines.Path = ()
@@ -72,4 +74,4 @@ def refuse(text: str, error: msgspec.ValidationError) -> NoReturn:
         if path and deeper[len(path)] == path[-1]:
             deeper = path + deeper[len(path) + 1 :]  # it names its own table as well
     shown = found["path"].lstrip(".") if found else ""
-    raise Refused(lines.find(known, deeper), f"{shown}: {reason}" if shown else reason)
+    raise FileRefusedError(lines.find(known, deeper), f"{shown}: {reason}" if shown else reason)

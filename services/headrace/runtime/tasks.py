@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 
-class Background:
+class TaskSet:
     """Tasks in the background, held until they are done."""
 
     def __init__(self) -> None:

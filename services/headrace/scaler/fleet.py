@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from headrace.protocol.state import WorkerPhase, WorkerState
-from headrace.scaler.policy.observations import Ended, Job, JobPhase, Outcome
+from headrace.scaler.policy.observations import EndedJob, JobOutcome, JobPhase, ModelJob
 from headrace.slurm import squeue
-from headrace.slurm.states import Cause, JobState, Phase
+from headrace.slurm.states import Cause, JobState, SlurmPhase
 
 FRESH_SECONDS: Final = 5.0
 """A worker that was heard within this time is there, whatever `squeue` says."""
@@ -32,14 +32,14 @@ UNSURE_SECONDS: Final = 120.0
 """A submission whose answer was lost is expected in `squeue` for so long."""
 
 
-class Heard(msgspec.Struct, frozen=True):
+class LastHeartbeat(msgspec.Struct, frozen=True):
     """A worker's last heartbeat, and when it came, in Unix seconds."""
 
     state: WorkerState
     at: float
 
 
-class Known(msgspec.Struct):
+class KnownJob(msgspec.Struct):
     """A job of ours. `id` is 0 while only its submission is known."""
 
     submission: str
@@ -78,9 +78,9 @@ class Known(msgspec.Struct):
         return str(self.id) if self.id else f"?{self.submission}"
 
     @property
-    def job(self) -> Job:
+    def job(self) -> ModelJob:
         """As the policy sees it."""
-        return Job(
+        return ModelJob(
             id=self.name,
             phase=self.phase,
             submitted_at=self.submitted_at,
@@ -97,12 +97,12 @@ class Fleet:
     """All jobs of one model."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Known] = {}
+        self.known: dict[str, KnownJob] = {}
         """By submission."""
 
     def submitted(self, submission: str, job: int, spec_hash: str, now: float) -> None:
         """A job was submitted; `job` is 0 where the answer was lost."""
-        self.known[submission] = Known(submission, job, now, spec_hash, relieves=True)
+        self.known[submission] = KnownJob(submission, job, now, spec_hash, relieves=True)
 
     def let_go(self, name: str, failure: str = "") -> None:
         """We end this job: however it ends is no failure, unless it is why we end it."""
@@ -110,15 +110,15 @@ class Fleet:
         if known is not None:
             known.let_go, known.failure = True, failure
 
-    def named(self, name: str) -> Known | None:
+    def named(self, name: str) -> KnownJob | None:
         """The job that the policy calls so."""
         return next((known for known in self.known.values() if known.name == name), None)
 
-    def jobs(self) -> tuple[Job, ...]:
+    def jobs(self) -> tuple[ModelJob, ...]:
         """What the policy sees."""
         return tuple(known.job for known in self.known.values())
 
-    def lost(self, now: float, listening_since: float) -> list[tuple[Known, str]]:
+    def lost(self, now: float, listening_since: float) -> list[tuple[KnownJob, str]]:
         """Jobs that serve nobody and would not end by themselves, and why."""
         found = []
         for known in self.known.values():
@@ -131,11 +131,11 @@ class Fleet:
 
     def update(
         self,
-        told: Iterable[squeue.Job],
-        heard: Iterable[Heard],
+        told: Iterable[squeue.SlurmJob],
+        heard: Iterable[LastHeartbeat],
         now: float,
         listening_since: float | None = None,
-    ) -> list[Ended]:
+    ) -> list[EndedJob]:
         """Take in a trustworthy answer of Slurm, and the workers; what has ended since.
 
         `listening_since` is when we began to hear workers, None if we do not.
@@ -150,13 +150,13 @@ class Fleet:
             submission = job.record.submission
             seen.add(submission)
             known = self.known.get(submission)
-            if job.phase is Phase.OVER:
+            if job.phase is SlurmPhase.OVER:
                 if known is not None:
                     del self.known[submission]
                     ended.append(_ended(known, job, now))
                 continue
             if known is None:
-                known = Known(submission, job.id, job.submitted_at or now, job.record.spec_hash)
+                known = KnownJob(submission, job.id, job.submitted_at or now, job.record.spec_hash)
                 self.known[submission] = known
             _by_slurm(known, job, now)
             _by_worker(known, workers.get(job.id), now)
@@ -168,7 +168,9 @@ class Fleet:
                 ended.append(_vanished(known, now))
         return ended
 
-    def contradicts(self, told: Iterable[squeue.Job], heard: Iterable[Heard], now: float) -> bool:
+    def contradicts(
+        self, told: Iterable[squeue.SlurmJob], heard: Iterable[LastHeartbeat], now: float
+    ) -> bool:
         """Whether Slurm leaves out jobs whose workers are heard right now: it lies or errs."""
         listed = {job.id for job in told}
         alive = {
@@ -180,7 +182,7 @@ class Fleet:
         }
         return bool(alive & {known.id for known in self.known.values()} - listed)
 
-    def _is_gone(self, known: Known, worker: Heard | None, now: float) -> bool:
+    def _is_gone(self, known: KnownJob, worker: LastHeartbeat | None, now: float) -> bool:
         if not known.id:
             return now - known.submitted_at > UNSURE_SECONDS
         if worker is not None and now - worker.at < FRESH_SECONDS:
@@ -189,16 +191,16 @@ class Fleet:
         return known.missed >= MISSES
 
 
-def _ended(known: Known, job: squeue.Job, now: float) -> Ended:
+def _ended(known: KnownJob, job: squeue.SlurmJob, now: float) -> EndedJob:
     """How a job has ended, by Slurm's last word on it."""
-    outcome = Outcome.FAILED if known.failure else _outcome(known, job)
+    outcome = JobOutcome.FAILED if known.failure else _outcome(known, job)
     # What its memory, its walltime or Slurm's rules did not allow would go wrong anywhere.
     at_fault = known.failure or (
         job.cause in {Cause.FAILED, Cause.NODE} and job.state.main is not JobState.OUT_OF_MEMORY
     )
     node = job.nodes[0] if job.nodes else known.node
     words = known.reason if known.heard_at and job.cause is not Cause.NODE else ""
-    return Ended(
+    return EndedJob(
         id=known.name,
         at=now,
         outcome=outcome,
@@ -208,43 +210,43 @@ def _ended(known: Known, job: squeue.Job, now: float) -> Ended:
     )
 
 
-def _outcome(known: Known, job: squeue.Job) -> Outcome:
+def _outcome(known: KnownJob, job: squeue.SlurmJob) -> JobOutcome:
     if known.let_go:
-        return Outcome.DONE
+        return JobOutcome.DONE
     if job.cause in {Cause.PREEMPTED, Cause.CANCELLED}:
-        return Outcome.PREEMPTED
+        return JobOutcome.PREEMPTED
     if job.cause is Cause.EXPIRED and not known.started_at:
-        return Outcome.PREEMPTED  # a deadline that it was submitted with passed while it waited
+        return JobOutcome.PREEMPTED  # a deadline that it was submitted with passed while it waited
     if job.cause in {Cause.DONE, Cause.EXPIRED}:
         # A worker that ends well, or a walltime that ends, before it was ever ready: it is no use.
-        return Outcome.DONE if known.ready_at else Outcome.FAILED
-    return Outcome.FAILED
+        return JobOutcome.DONE if known.ready_at else JobOutcome.FAILED
+    return JobOutcome.FAILED
 
 
-def _vanished(known: Known, now: float) -> Ended:
+def _vanished(known: KnownJob, now: float) -> EndedJob:
     """How a job has ended that Slurm knows no more."""
     well = known.let_go or known.ready_at
-    return Ended(
+    return EndedJob(
         id=known.name,
         at=now,
-        outcome=Outcome.DONE if well and not known.failure else Outcome.FAILED,
+        outcome=JobOutcome.DONE if well and not known.failure else JobOutcome.FAILED,
         served=known.ready_at > 0,
         node=known.node,
         reason=known.failure or (known.reason if known.heard_at else "") or "vanished",
     )
 
 
-def _by_slurm(known: Known, job: squeue.Job, now: float) -> None:
+def _by_slurm(known: KnownJob, job: squeue.SlurmJob, now: float) -> None:
     known.id = job.id
     known.missed = 0
     known.held = job.state.held
-    if job.phase is Phase.UNKNOWN:
+    if job.phase is SlurmPhase.UNKNOWN:
         return
     if job.submitted_at:
         known.submitted_at = job.submitted_at
     if job.nodes:
         known.node = job.nodes[0]
-    if job.phase is Phase.WAITING:
+    if job.phase is SlurmPhase.WAITING:
         if known.started_at:  # queued again by Slurm: a new start is ahead
             known.requeued_at = now
             known.started_at = known.ready_at = known.heard_at = known.ends_at = 0.0
@@ -259,19 +261,19 @@ def _by_slurm(known: Known, job: squeue.Job, now: float) -> None:
         known.reason = ""
         known.let_go = False  # it was cancelled as one that waits, and had started by then
     known.ends_at = job.ends_at or 0.0
-    if job.phase is Phase.ENDING:
+    if job.phase is SlurmPhase.ENDING:
         known.phase = JobPhase.ENDING
     elif known.phase in {JobPhase.WAITING, JobPhase.ENDING}:
         known.phase = JobPhase.LOADING
 
 
-def _by_silence(known: Known, seconds: float) -> None:
+def _by_silence(known: KnownJob, seconds: float) -> None:
     if seconds > SILENT_SECONDS:
         known.phase = JobPhase.SILENT
         known.reason = f"its worker is not heard for {seconds:.0f} s"
 
 
-def _by_worker(known: Known, worker: Heard | None, now: float) -> None:
+def _by_worker(known: KnownJob, worker: LastHeartbeat | None, now: float) -> None:
     if worker is None or known.phase in {JobPhase.WAITING, JobPhase.ENDING}:
         return
     if worker.at < known.requeued_at:

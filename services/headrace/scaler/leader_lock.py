@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 
-class Lease:
+class LeaderLock:
     """The right to submit and end jobs."""
 
     def __init__(self, path: Path) -> None:

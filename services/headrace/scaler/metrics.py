@@ -6,14 +6,14 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from headrace.catalogue.status import ModelRow
-from headrace.scaler.policy.observations import JobPhase, Outcome
-from headrace.slurm.sbatch import Outcome as Submitted
+from headrace.scaler.policy.observations import JobOutcome, JobPhase
+from headrace.slurm.sbatch import SubmitOutcome
 
 SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30)
 """From a controller that idles to the time-out of a command."""
 
 
-class Metrics:
+class ScalerMetrics:
     """Every metric of the scaler, declared in `registry`."""
 
     def __init__(self, registry: CollectorRegistry, cluster: str) -> None:
@@ -86,9 +86,9 @@ class Metrics:
     def begin(self, model: str) -> None:
         """Have a model's counters there, at zero, so that their first step can be seen."""
         who = (self._cluster, model)
-        for submitted in Submitted:
+        for submitted in SubmitOutcome:
             self._submissions.labels(*who, submitted)
-        for outcome in Outcome:
+        for outcome in JobOutcome:
             self._ended.labels(*who, outcome)
         self._cancels.labels(*who)
         self._drains.labels(*who)
@@ -98,7 +98,7 @@ class Metrics:
         for each in self._models:
             each.remove_by_labels({"cluster": self._cluster, "model": model})
 
-    def submitted(self, model: str, outcome: Submitted) -> None:
+    def submitted(self, model: str, outcome: SubmitOutcome) -> None:
         """Count an answer of sbatch."""
         self._submissions.labels(self._cluster, model, outcome).inc()
 
@@ -110,7 +110,7 @@ class Metrics:
         """Count a job that we told to drain."""
         self._drains.labels(self._cluster, model).inc()
 
-    def ended(self, model: str, outcome: Outcome) -> None:
+    def ended(self, model: str, outcome: JobOutcome) -> None:
         """Count a job that has ended."""
         self._ended.labels(self._cluster, model, outcome).inc()
 

@@ -14,10 +14,10 @@ from headrace.scaler.backlog import Backlog
 from headrace.scaler.fleet import Fleet
 from headrace.scaler.policy import decide as policy
 from headrace.scaler.policy.decide import Decision
-from headrace.scaler.policy.failures import Failures
+from headrace.scaler.policy.failures import JobFailures
 from headrace.scaler.policy.learned import Learned
-from headrace.scaler.policy.observations import Ended, JobPhase, Observation
-from headrace.scaler.policy.sharing import Others, Trust
+from headrace.scaler.policy.observations import EndedJob, JobPhase, Observation
+from headrace.scaler.policy.sharing import PeerTrust, PeerWorkers
 from headrace.scaler.rollout import renew
 from headrace.scaler.spec import Scaling
 
@@ -25,7 +25,7 @@ TURNED_AWAY_SECONDS: Final = 60.0
 """Clients that fail fast come again within this time, or are no demand any more."""
 
 
-class Keeper:
+class ModelState:
     """All about one model; `leaving` once its file is gone."""
 
     def __init__(self, model: ModelFile, learned: Learned | None = None) -> None:
@@ -35,18 +35,18 @@ class Keeper:
         self.backlog = Backlog()
         self.learned = learned or Learned()
         self.decision = Decision(desired=0, needed=0, reason="just begun")
-        self.ended: list[Ended] = []
+        self.ended: list[EndedJob] = []
         """What has ended since the last decision."""
         self.turned_away_at = 0.0
         """When a client last asked for the model and did not want to wait in its queue."""
-        self._trust = Trust()
+        self._trust = PeerTrust()
         self._rates: dict[str, tuple[int, float, float]] = {}
 
     def take(self, model: ModelFile) -> None:
         """Take in what the model's file says now."""
         if model.generation != self.model.generation:
             # What has failed was another version: this one gets a try at once, and on any node.
-            self.learned.failures = Failures()
+            self.learned.failures = JobFailures()
         self.model, self.leaving = model, False
 
     def scaling(self, override: Override | None, stale_seconds: float) -> Scaling:
@@ -76,7 +76,13 @@ class Keeper:
         )
 
     def decide(
-        self, spec: Scaling, now: float, *, jobs_at: float, workers_at: float, elsewhere: Others
+        self,
+        spec: Scaling,
+        now: float,
+        *,
+        jobs_at: float,
+        workers_at: float,
+        elsewhere: PeerWorkers,
     ) -> Decision:
         """What to do now; what has ended is told to the policy once."""
         counts = self.backlog.now

@@ -5,13 +5,13 @@ from typing import Final
 
 from headrace.protocol.plan import Plan
 from headrace.scaler.policy import sharing
-from headrace.scaler.policy.sharing import Others
+from headrace.scaler.policy.sharing import PeerWorkers
 
 MAX_PLANS: Final = 10_000
 """More plans, of all clusters and models together, are not believed."""
 
 
-class Neighbours:
+class PeerClusters:
     """The last plan of each cluster for each model, but for our own cluster's."""
 
     def __init__(self, cluster: str, stale_seconds: float) -> None:
@@ -31,7 +31,7 @@ class Neighbours:
             self._count += 1
         clusters[plan.cluster] = (plan, now)
 
-    def of(self, model: str, now: float) -> Others:
+    def of(self, model: str, now: float) -> PeerWorkers:
         """What others have of a model, by plans that are fresh."""
         known = self._models.get(model, {}).values()
         return sharing.others((plan for plan, at in known if self._fresh(at, now)), self._cluster)

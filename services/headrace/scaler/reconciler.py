@@ -12,27 +12,27 @@ from typing import Final
 
 from headrace.catalogue import loader, overrides, status
 from headrace.catalogue.loader import Catalogue, CatalogueError
-from headrace.catalogue.worker import Cluster, batch_script, config_path, worker_options
+from headrace.catalogue.worker import ClusterOptions, batch_script, config_path, worker_options
 from headrace.protocol.names import LANES, Slug
 from headrace.protocol.plan import Plan
 from headrace.runtime.logging import Logger
 from headrace.runtime.nats.bus import BusError
 from headrace.runtime.nats.jetstream import JetStream, JetStreamError
 from headrace.scaler import backlog, model_state
-from headrace.scaler.metrics import Metrics
-from headrace.scaler.model_state import Keeper
+from headrace.scaler.metrics import ScalerMetrics
+from headrace.scaler.model_state import ModelState
 from headrace.scaler.options import ScalerOptions
-from headrace.scaler.peer_clusters import Neighbours
+from headrace.scaler.peer_clusters import PeerClusters
 from headrace.scaler.policy import eta
-from headrace.scaler.policy.decide import Action, Cancel, Drain, Submit
+from headrace.scaler.policy.decide import Action, CancelJob, DrainJob, SubmitJob
 from headrace.scaler.policy.learned import Learned
-from headrace.scaler.policy.observations import Ended, JobPhase, Outcome
+from headrace.scaler.policy.observations import EndedJob, JobOutcome, JobPhase
 from headrace.scaler.workers import Workers
 from headrace.slurm import record
 from headrace.slurm.client import Slurm
-from headrace.slurm.sbatch import Outcome as Submitted
-from headrace.slurm.squeue import Job, Snapshot
-from headrace.slurm.states import Phase
+from headrace.slurm.sbatch import SubmitOutcome
+from headrace.slurm.squeue import JobList, SlurmJob
+from headrace.slurm.states import SlurmPhase
 
 BUSY_SECONDS: Final = 5.0
 BUSY_MOST_SECONDS: Final = 60.0
@@ -46,7 +46,7 @@ KEEP_SECONDS: Final = 60.0
 """How often what was learned is written down."""
 
 
-class Rounds:
+class Reconciler:
     """Everything the scaler knows, from round to round."""
 
     def __init__(
@@ -57,12 +57,12 @@ class Rounds:
         workers: Workers,
         *,
         log: Logger,
-        metrics: Metrics,
+        metrics: ScalerMetrics,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.options = options
-        self.keepers: dict[Slug, Keeper] = {}
-        self.neighbours = Neighbours(options.cluster, options.stale_seconds)
+        self.keepers: dict[Slug, ModelState] = {}
+        self.neighbours = PeerClusters(options.cluster, options.stale_seconds)
         self.problems: list[str] = []
         self.jobs_at = 0.0
         self._slurm = slurm
@@ -72,7 +72,7 @@ class Rounds:
         self._metrics = metrics
         self._clock = clock
         self._state = Path(options.state)
-        self._cluster = Cluster(
+        self._cluster = ClusterOptions(
             name=options.cluster,
             bus=options.worker_bus,
             configs=f"{options.state}/workers",
@@ -114,7 +114,7 @@ class Rounds:
                 elsewhere=self.neighbours.of(each.model.queue, now),
             )
             for action in decision.actions:
-                if isinstance(action, Submit):
+                if isinstance(action, SubmitJob):
                     if left <= 0:
                         continue
                     left -= 1
@@ -165,7 +165,7 @@ class Rounds:
             model = new.entries[slug].model
             known = self.keepers.get(slug)
             if known is None:
-                known = self.keepers[slug] = Keeper(model, self._learned(slug))
+                known = self.keepers[slug] = ModelState(model, self._learned(slug))
                 self._metrics.begin(slug)
             known.take(model)
             self._write_worker_options(known)
@@ -187,7 +187,7 @@ class Rounds:
         except (BusError, JetStreamError) as error:
             self._problem(f"the queue cannot be read: {type(error).__name__}")
 
-    async def _read_queue(self, of: Keeper) -> None:
+    async def _read_queue(self, of: ModelState) -> None:
         infos = [self._jetstream.consumer_info(of.model.queue, lane) for lane in LANES]
         of.backlog.update(backlog.counts(await asyncio.gather(*infos)), self._clock())
 
@@ -221,17 +221,17 @@ class Rounds:
 
     # --- acting -------------------------------------------------------------------------------
 
-    async def _act(self, of: Keeper, action: Action, now: float) -> None:
+    async def _act(self, of: ModelState, action: Action, now: float) -> None:
         match action:
-            case Submit():
+            case SubmitJob():
                 await self._submit(of, action, now)
-            case Cancel():
+            case CancelJob():
                 failed = of.hopeless(action.job, now)
                 await self._cancel(of, action.job, action.reason, failed=failed)
-            case Drain():
+            case DrainJob():
                 await self._drain(of, action, now)
 
-    async def _submit(self, of: Keeper, action: Submit, now: float) -> None:
+    async def _submit(self, of: ModelState, action: SubmitJob, now: float) -> None:
         if now < self._busy_until:
             return
         model = of.model
@@ -244,20 +244,22 @@ class Rounds:
             code=told.reason, count=told.job,
         )  # fmt: skip
         self._metrics.submitted(model.queue, told.outcome)
-        if told.outcome in {Submitted.ACCEPTED, Submitted.UNSURE}:
+        if told.outcome in {SubmitOutcome.ACCEPTED, SubmitOutcome.UNSURE}:
             of.fleet.submitted(submission, told.job, model.generation, now)
             self._busy_seconds = BUSY_SECONDS
             return
         self._problem(f"sbatch for {model.queue}: {told.reason}")
-        if told.outcome is Submitted.REFUSED:
+        if told.outcome is SubmitOutcome.REFUSED:
             of.ended.append(
-                Ended(id=submission, at=now, outcome=Outcome.FAILED, reason=told.reason)
+                EndedJob(id=submission, at=now, outcome=JobOutcome.FAILED, reason=told.reason)
             )
         else:
             self._busy_until = now + self._busy_seconds
             self._busy_seconds = min(2 * self._busy_seconds, BUSY_MOST_SECONDS)
 
-    async def _cancel(self, of: Keeper, name: str, reason: str, *, failed: bool = False) -> None:
+    async def _cancel(
+        self, of: ModelState, name: str, reason: str, *, failed: bool = False
+    ) -> None:
         known = of.fleet.named(name)
         if known is None or not known.id:
             return
@@ -270,7 +272,7 @@ class Rounds:
         self._metrics.cancelled(of.model.queue)
         of.fleet.let_go(name, reason if failed else "")
 
-    async def _drain(self, of: Keeper, action: Drain, now: float) -> None:
+    async def _drain(self, of: ModelState, action: DrainJob, now: float) -> None:
         known = of.fleet.named(action.job)
         if known is None or not known.id or now - self._told.get(known.id, 0.0) < AGAIN_SECONDS:
             return
@@ -284,7 +286,7 @@ class Rounds:
         of.fleet.let_go(action.job)
 
     async def _end_orphans(
-        self, snapshot: Snapshot, ours: Iterable[Job], now: float, *, heard: bool
+        self, snapshot: JobList, ours: Iterable[SlurmJob], now: float, *, heard: bool
     ) -> None:
         """Jobs of models whose file went while no scaler looked."""
         if self._catalogue.problems or not self._catalogue_read:
@@ -296,8 +298,8 @@ class Rounds:
             and Slug(job.record.model) not in self.keepers
             and now - self._told.get(job.id, 0.0) >= AGAIN_SECONDS
         ]
-        waiting = [job.id for job in orphans if job.phase is Phase.WAITING]
-        running = [job.id for job in orphans if job.phase is Phase.RUNNING]
+        waiting = [job.id for job in orphans if job.phase is SlurmPhase.WAITING]
+        running = [job.id for job in orphans if job.phase is SlurmPhase.RUNNING]
         # Those that were told, are still there and have no worker: SIGTERM reached nobody.
         silent = [id for id in running if heard and id in self._told and not self._workers.at(id)]
         if waiting:
@@ -312,7 +314,7 @@ class Rounds:
 
     # --- telling ------------------------------------------------------------------------------
 
-    def _write_worker_options(self, of: Keeper) -> None:
+    def _write_worker_options(self, of: ModelState) -> None:
         path = Path(config_path(of.model, self._cluster))
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

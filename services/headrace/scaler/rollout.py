@@ -13,21 +13,21 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from headrace.scaler.fleet import Known
-from headrace.scaler.policy.decide import Cancel, Drain
-from headrace.scaler.policy.observations import Job, JobPhase
+from headrace.scaler.fleet import KnownJob
+from headrace.scaler.policy.decide import CancelJob, DrainJob
+from headrace.scaler.policy.observations import JobPhase, ModelJob
 
 REASON: Final = "an older version of the model"
 
 
-class Renewal(NamedTuple):
+class Rollout(NamedTuple):
     """What the policy is shown, and what is done besides its own actions."""
 
-    jobs: tuple[Job, ...]
-    actions: tuple[Cancel | Drain, ...]
+    jobs: tuple[ModelJob, ...]
+    actions: tuple[CancelJob | DrainJob, ...]
 
 
-def renew(fleet: Iterable[Known], generation: str, now: float) -> Renewal:
+def renew(fleet: Iterable[KnownJob], generation: str, now: float) -> Rollout:
     """Sort the jobs of a model whose file is of `generation`. Notes in `fleet` who is to go."""
     known = list(fleet)
     older = [each for each in known if each.spec_hash != generation]
@@ -42,13 +42,13 @@ def renew(fleet: Iterable[Known], generation: str, now: float) -> Renewal:
     retired = [each for each in older if each.phase is JobPhase.READY and each.retired]
     jobs = [each.job for each in known if each not in waiting and each not in retired]
     names = {each.name for each in serving}
-    return Renewal(
+    return Rollout(
         tuple(
             msgspec.structs.replace(job, ready_at=now, ends_at=now - 1) if job.id in names else job
             for job in jobs
         ),
         (
-            *(Cancel(each.name, REASON) for each in waiting),
-            *(Drain(each.name, REASON) for each in retired),
+            *(CancelJob(each.name, REASON) for each in waiting),
+            *(DrainJob(each.name, REASON) for each in retired),
         ),
     )

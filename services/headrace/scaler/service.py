@@ -14,13 +14,13 @@ from headrace.protocol import codec, names, subjects
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.names import Slug
 from headrace.runtime import metrics as metrics_server
-from headrace.runtime.lifecycle import Fatal, Lifecycle
+from headrace.runtime.lifecycle import FatalError, Lifecycle
 from headrace.runtime.nats.bus import Bus, BusError, Message
 from headrace.runtime.nats.jetstream import JetStream
-from headrace.scaler.leader_lock import Lease
-from headrace.scaler.metrics import Metrics
+from headrace.scaler.leader_lock import LeaderLock
+from headrace.scaler.metrics import ScalerMetrics
 from headrace.scaler.options import ScalerOptions
-from headrace.scaler.reconciler import Rounds
+from headrace.scaler.reconciler import Reconciler
 from headrace.scaler.workers import Workers
 from headrace.slurm.client import Slurm
 
@@ -48,17 +48,17 @@ class Scaler:
         self._bus = Bus(self._log, name=f"scaler-{scaler}", inbox=subjects.scaler_inbox(scaler))
         self._workers = Workers(options.cluster)
         self._registry = CollectorRegistry()
-        self._rounds = Rounds(
+        self._rounds = Reconciler(
             options,
             slurm,
             JetStream(self._bus, subjects.DOMAIN),
             self._workers,
             log=self._log,
-            metrics=Metrics(self._registry, options.cluster),
+            metrics=ScalerMetrics(self._registry, options.cluster),
         )
         self._wake = asyncio.Event()
         self._connected_at = 0.0
-        self._lease = Lease(Path(options.state) / "lease")
+        self._lease = LeaderLock(Path(options.state) / "lease")
 
     async def run(self) -> int:
         """Serve until asked to stop. Jobs go on without a scaler."""
@@ -161,4 +161,4 @@ def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise Fatal(f"{folder}: cannot be made: {error.strerror}") from error
+        raise FatalError(f"{folder}: cannot be made: {error.strerror}") from error

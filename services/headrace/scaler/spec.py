@@ -2,7 +2,7 @@
 
 import msgspec
 
-from headrace.catalogue.schedule import Window
+from headrace.catalogue.schedule import ScheduleWindow
 
 
 class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,7 +20,7 @@ class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     patience: float = 1.0
     idle_seconds: float | None = None
     """Keep a worker that is not needed for exactly so long; unset, the policy works it out."""
-    schedule: tuple[Window, ...] = ()
+    schedule: tuple[ScheduleWindow, ...] = ()
     timezone: str = "UTC"
     """Of the schedule, and of the days that the policy learns by."""
     successor: bool = True

@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import Final
 
 from headrace.protocol.state import WorkerState
-from headrace.scaler.fleet import Heard
+from headrace.scaler.fleet import LastHeartbeat
 
 FORGET_SECONDS: Final = 600.0
 
@@ -17,7 +17,7 @@ class Workers:
 
     def __init__(self, cluster: str) -> None:
         self._cluster = cluster
-        self._models: dict[str, dict[str, Heard]] = defaultdict(dict)
+        self._models: dict[str, dict[str, LastHeartbeat]] = defaultdict(dict)
         self._count = 0
 
     def hear(self, state: WorkerState, now: float) -> None:
@@ -27,9 +27,9 @@ class Workers:
             if self._count >= MAX_WORKERS:
                 return
             self._count += 1
-        workers[state.worker] = Heard(state, now)
+        workers[state.worker] = LastHeartbeat(state, now)
 
-    def of(self, model: str) -> list[Heard]:
+    def of(self, model: str) -> list[LastHeartbeat]:
         """The workers of a model in this cluster."""
         return [
             each for each in self._models[model].values() if each.state.cluster == self._cluster

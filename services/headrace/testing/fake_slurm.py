@@ -10,12 +10,12 @@ from enum import StrEnum
 from typing import Final
 
 from headrace.slurm import record, sbatch, squeue, states
-from headrace.slurm.output import Output
-from headrace.slurm.sbatch import Outcome, Submission
+from headrace.slurm.output import CommandOutput
+from headrace.slurm.sbatch import Submission, SubmitOutcome
 from headrace.slurm.scontrol import Change, JobDetail, Ping
 from headrace.slurm.sinfo import Node, Nodes, Partition, Partitions
-from headrace.slurm.squeue import Job, Snapshot
-from headrace.slurm.states import JobState, Phase
+from headrace.slurm.squeue import JobList, SlurmJob
+from headrace.slurm.states import JobState, SlurmPhase
 from headrace.slurm.times import UNLIMITED
 from headrace.testing.fake_cluster import FakeCluster, FakeOptions, Hooks
 from headrace.testing.fake_job import FakeJob, FakeNode
@@ -87,7 +87,7 @@ class FakeSlurm:
         fault = Fault.DOWN if self.fault is Fault.DOWN else self.sbatch_fault
         if fault is Fault.HANG:
             await self._sleep(HANG_SECONDS)
-            return Submission(Outcome.UNSURE, reason="sbatch did not answer within 30 s")
+            return Submission(SubmitOutcome.UNSURE, reason="sbatch did not answer within 30 s")
         if fault not in {Fault.NONE, Fault.LOST}:
             return _refusal(fault)
         if len([job for job in self.cluster.jobs.values() if not job.over]) >= (
@@ -100,23 +100,23 @@ class FakeSlurm:
             return _failed(str(error))
         if fault is Fault.LOST:
             return _failed("Socket timed out on send/recv operation")
-        return Submission(Outcome.ACCEPTED, job)
+        return Submission(SubmitOutcome.ACCEPTED, job)
 
-    async def jobs(self) -> Snapshot:
+    async def jobs(self) -> JobList:
         """Every job that there is or was lately."""
         self.calls.append("squeue")
         problem = await self._answer()
         if problem is not None:
             return squeue.parse(problem)
         if self.fault is Fault.LIE:
-            return Snapshot()
-        return Snapshot(tuple(_job(job) for job in self.cluster.jobs.values()))
+            return JobList()
+        return JobList(tuple(_job(job) for job in self.cluster.jobs.values()))
 
-    async def start_estimates(self) -> Snapshot:
+    async def start_estimates(self) -> JobList:
         """The jobs that wait."""
         snapshot = await self.jobs()
-        waiting = [job for job in snapshot.jobs if job.phase is Phase.WAITING]
-        return Snapshot(tuple(waiting), snapshot.malformed, snapshot.problem)
+        waiting = [job for job in snapshot.jobs if job.phase is SlurmPhase.WAITING]
+        return JobList(tuple(waiting), snapshot.malformed, snapshot.problem)
 
     async def cancel(self, ids: Iterable[int]) -> Change:
         """End jobs."""
@@ -200,15 +200,15 @@ class FakeSlurm:
             return Ping(down=("fake",), problem="no controller is up")
         return Ping(up=("fake",))
 
-    async def _answer(self) -> Output | None:
+    async def _answer(self) -> CommandOutput | None:
         """What a command leaves behind that goes wrong; None where it goes well."""
         if self.fault is Fault.HANG:
             await self._sleep(HANG_SECONDS)
         answers = {
-            Fault.DOWN: Output(1, stderr=f"slurm_load_jobs error: {_DOWN}\n"),
-            Fault.HANG: Output(None, failure="squeue did not answer within 30 s"),
-            Fault.EMPTY: Output(0),
-            Fault.GARBAGE: Output(0, "<html><title>502 Bad Gateway</title></html>\n"),
+            Fault.DOWN: CommandOutput(1, stderr=f"slurm_load_jobs error: {_DOWN}\n"),
+            Fault.HANG: CommandOutput(None, failure="squeue did not answer within 30 s"),
+            Fault.EMPTY: CommandOutput(0),
+            Fault.GARBAGE: CommandOutput(0, "<html><title>502 Bad Gateway</title></html>\n"),
         }
         return answers.get(self.fault)
 
@@ -237,15 +237,17 @@ def _refusal(fault: Fault) -> Submission:
         return _failed("Invalid account or account/partition combination specified")
     if fault is Fault.DOWN:
         return _failed(_DOWN)
-    return sbatch.parse(Output(0, "garbage\n" if fault is Fault.GARBAGE else ""))
+    return sbatch.parse(CommandOutput(0, "garbage\n" if fault is Fault.GARBAGE else ""))
 
 
 def _failed(reason: str) -> Submission:
-    return sbatch.parse(Output(1, stderr=f"sbatch: error: Batch job submission failed: {reason}\n"))
+    return sbatch.parse(
+        CommandOutput(1, stderr=f"sbatch: error: Batch job submission failed: {reason}\n")
+    )
 
 
-def _job(job: FakeJob) -> Job:
-    return Job(
+def _job(job: FakeJob) -> SlurmJob:
+    return SlurmJob(
         id=job.id,
         name=job.name,
         state=states.parse(job.state),

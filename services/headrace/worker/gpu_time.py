@@ -11,7 +11,7 @@ from typing import Final
 _LIST: Final = re.compile(r"[0-9]+")
 
 
-class Share:
+class GpuTime:
     """The meter of one worker with `gpus` GPUs. Times are of one clock, in seconds."""
 
     def __init__(self, gpus: float) -> None:

@@ -6,7 +6,7 @@ from headrace.protocol import codec, subjects
 from headrace.protocol.requests import VERSION
 from headrace.protocol.state import WorkerPhase, WorkerState
 from headrace.runtime.nats.bus import BusError
-from headrace.worker.queue.attempt import Shared
+from headrace.worker.queue.attempt import AttemptContext
 
 BEAT_SECONDS: Final = 1.0
 
@@ -14,7 +14,7 @@ BEAT_SECONDS: Final = 1.0
 class Heartbeat:
     """Publishes the worker's state."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: AttemptContext) -> None:
         self._shared = shared
         options = shared.options
         self._subject = subjects.state(options.cluster_slug, options.model_slug, shared.worker)

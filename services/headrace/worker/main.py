@@ -14,7 +14,7 @@ from headrace.worker.engine.backend import Backend
 from headrace.worker.engine.local import LocalEngine
 from headrace.worker.options import CommonOptions
 from headrace.worker.provider import options as external
-from headrace.worker.provider.backend import Provider
+from headrace.worker.provider.backend import ProviderBackend
 from headrace.worker.service import Worker
 
 HELP = """\
@@ -85,7 +85,7 @@ def main() -> int:
             sold = external.load(arguments.config, arguments.external)
             return _run(
                 sold.worker,
-                lambda log: Provider(sold.file, sold.key, sold.ca_file, log),
+                lambda log: ProviderBackend(sold.file, sold.key, sold.ca_file, log),
                 subjects.external_inbox,
             )
         chosen = options.load(arguments.config)

@@ -5,7 +5,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)
 
 
-class Metrics:
+class WorkerMetrics:
     """Every metric of the worker, declared in `registry`."""
 
     def __init__(self, registry: CollectorRegistry, *, cluster: str, model: str) -> None:

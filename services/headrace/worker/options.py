@@ -21,7 +21,7 @@ Bytes = Annotated[int, Meta(gt=0)]
 _MIB: Final = 1024 * 1024
 
 
-class Limits(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+class WorkerLimits(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The bounds of everything that the worker keeps in memory."""
 
     batch_seconds: Annotated[float, Meta(ge=0)] = 0.005
@@ -67,7 +67,7 @@ class CommonOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Where metrics are served on the loopback; 0 turns them off."""
     log_level: str = "info"
     bus: BusOptions = BusOptions()
-    limits: Limits = Limits()
+    limits: WorkerLimits = WorkerLimits()
 
     @property
     def cluster_slug(self) -> Slug:

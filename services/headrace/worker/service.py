@@ -13,21 +13,21 @@ from headrace.protocol.errors import Code
 from headrace.protocol.names import ProcessId
 from headrace.protocol.state import WorkerPhase
 from headrace.runtime import metrics as metrics_server
-from headrace.runtime.lifecycle import Fatal, Lifecycle
+from headrace.runtime.lifecycle import FatalError, Lifecycle
 from headrace.runtime.logging import Logger
 from headrace.runtime.nats.bus import Bus, BusError
 from headrace.runtime.nats.jetstream import PROGRESS_SECONDS, JetStream
 from headrace.worker import walltime
 from headrace.worker.engine.backend import Backend
-from headrace.worker.gpu_time import Share, gpus
+from headrace.worker.gpu_time import GpuTime, gpus
 from headrace.worker.heartbeat import BEAT_SECONDS, Heartbeat
-from headrace.worker.metrics import Metrics
+from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.options import CommonOptions
-from headrace.worker.queue.attempt import Shared
+from headrace.worker.queue.attempt import AttemptContext
 from headrace.worker.queue.control import Control
-from headrace.worker.queue.frame_sender import Outbox
+from headrace.worker.queue.frame_sender import FrameSender
 from headrace.worker.queue.intake import Intake
-from headrace.worker.queue.retransmit_buffer import Replay
+from headrace.worker.queue.retransmit_buffer import RetransmitBuffer
 from headrace.worker.stream.engine_stream import ENGINE_FAILED
 
 PUMP_SECONDS: Final = 0.25
@@ -67,24 +67,24 @@ class Worker:
         self._log = log.bind(worker=worker, model=options.model)
         self._engine = engine
         registry = CollectorRegistry()
-        metrics = Metrics(registry, cluster=options.cluster, model=options.model)
+        metrics = WorkerMetrics(registry, cluster=options.cluster, model=options.model)
         limits = options.limits
         self._bus = Bus(self._log, name=f"worker-{worker}", inbox=inbox(worker))
-        self._shared = Shared(
+        self._shared = AttemptContext(
             worker=worker,
             options=options,
             bus=self._bus,
-            outbox=Outbox(self._bus, metrics.unsent.inc),
+            outbox=FrameSender(self._bus, metrics.unsent.inc),
             client=engine.client,
             backend=engine,
-            replay=Replay(
+            replay=RetransmitBuffer(
                 per_request=limits.replay_bytes,
                 total=limits.replay_total_bytes,
                 seconds=limits.replay_seconds,
             ),
             metrics=metrics,
             log=self._log,
-            share=Share(gpus(os.environ)),
+            share=GpuTime(gpus(os.environ)),
         )
         self._registry = registry
         self._heartbeat = Heartbeat(self._shared)
@@ -92,7 +92,7 @@ class Worker:
         self._loaded = False
 
     async def run(self, life: Lifecycle) -> int:
-        """Serve until asked to stop; the exit code. Raises Fatal where the engine fails."""
+        """Serve until asked to stop; the exit code. Raises FatalError where the engine fails."""
         self._log.info(
             "starting", engine=self._engine.kind, cluster=self._options.cluster, pid=os.getpid()
         )
@@ -178,7 +178,7 @@ class Worker:
         try:
             # It goes on connecting where the engine fails: that is to be told.
             _, by = await asyncio.gather(asyncio.shield(connecting), ready)
-        except Fatal as error:
+        except FatalError as error:
             return str(error)
         finally:
             ready.cancel()
@@ -191,7 +191,7 @@ class Worker:
                 await connecting
 
     async def _serve(self, life: Lifecycle, intake: Intake) -> None:
-        """Return when asked to stop. Raises Fatal when the engine dies or hangs."""
+        """Return when asked to stop. Raises FatalError when the engine dies or hangs."""
         reason = await first(life.stopping.wait(), self._engine.died(), self._engine.lost())
         if reason is True:
             return
@@ -217,7 +217,7 @@ class Worker:
 
     def _give_up(self, reason: str) -> NoReturn:
         self._reason = reason.partition("\n")[0]
-        raise Fatal(reason)
+        raise FatalError(reason)
 
     def _beat(self, intake: Intake) -> None:
         trouble = self._engine.trouble

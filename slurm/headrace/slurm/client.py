@@ -13,11 +13,11 @@ import msgspec
 
 from headrace.slurm import sbatch, scontrol, shell, sinfo, squeue
 from headrace.slurm.commands import MAX_IDS, Command, Commands
-from headrace.slurm.output import Output
+from headrace.slurm.output import CommandOutput
 from headrace.slurm.sbatch import Submission
 from headrace.slurm.scontrol import Change, JobDetail, Ping
 from headrace.slurm.sinfo import Nodes, Partitions
-from headrace.slurm.squeue import Snapshot
+from headrace.slurm.squeue import JobList
 
 
 class Slurm(Protocol):
@@ -26,10 +26,10 @@ class Slurm(Protocol):
     async def submit(self, script: str) -> Submission:
         """Submit a batch script."""
 
-    async def jobs(self) -> Snapshot:
+    async def jobs(self) -> JobList:
         """Every job of our account, those that wait with their expected start: one command."""
 
-    async def start_estimates(self) -> Snapshot:
+    async def start_estimates(self) -> JobList:
         """The jobs that wait alone, as ``squeue --start`` tells them."""
 
     async def cancel(self, ids: Iterable[int]) -> Change:
@@ -82,13 +82,13 @@ class SlurmClient:
         command = self.commands.sbatch(script)
         return sbatch.parse(await shell.run(command, self._timeouts.submit))
 
-    async def jobs(self) -> Snapshot:
+    async def jobs(self) -> JobList:
         """Every job of our account."""
         if self._json:
             return squeue.parse_json(await self._read(self.commands.squeue_json()))
         return squeue.parse(await self._read(self.commands.squeue()))
 
-    async def start_estimates(self) -> Snapshot:
+    async def start_estimates(self) -> JobList:
         """The jobs that wait."""
         return squeue.parse(await self._read(self.commands.squeue_start()))
 
@@ -136,7 +136,7 @@ class SlurmClient:
         """Change a job: see `Commands.update`."""
         return scontrol.parse_change(await self._read(self.commands.update(job, **changes)))
 
-    async def _read(self, command: Command) -> Output:
+    async def _read(self, command: Command) -> CommandOutput:
         return await shell.run(command, self._timeouts.read)
 
     async def _each(

@@ -12,38 +12,38 @@ from typing import Any, Final
 import msgspec
 
 from headrace.slurm import times
-from headrace.slurm.output import Output
+from headrace.slurm.output import CommandOutput
 
 _SHOWN: Final = 300
 
 
-class Answer(msgspec.Struct, frozen=True):
+class JsonReply(msgspec.Struct, frozen=True):
     """The list that a command tells, or why it can't be relied on."""
 
     items: tuple[Any, ...] = ()
     problem: str = ""
 
 
-def read(output: Output, key: str) -> Answer:
+def read(output: CommandOutput, key: str) -> JsonReply:
     """The list under `key`. Slurm's own list of errors makes an answer unreliable."""
     if output.problem:
-        return Answer(problem=output.problem)
+        return JsonReply(problem=output.problem)
     if not output.stdout.strip():
-        return Answer(problem="the answer is empty")
+        return JsonReply(problem="the answer is empty")
     try:
         # Not msgspec: some versions write `Infinity`, which is no JSON.
         decoded = json.loads(output.stdout)
     except (ValueError, RecursionError) as error:
-        return Answer(problem=f"not JSON: {str(error)[:_SHOWN]}")
+        return JsonReply(problem=f"not JSON: {str(error)[:_SHOWN]}")
     if not isinstance(decoded, dict) or not isinstance(decoded.get(key), list):
-        return Answer(problem=f"JSON without a list of {key}")
+        return JsonReply(problem=f"JSON without a list of {key}")
     errors = decoded.get("errors")
     if errors:
         first = errors[0] if isinstance(errors, list) else errors
         told = first.get("error") or first.get("description") if isinstance(first, dict) else first
-        return Answer(problem=" ".join(str(told).split())[:_SHOWN])
+        return JsonReply(problem=" ".join(str(told).split())[:_SHOWN])
     items = tuple(decoded[key])
-    return Answer(items, "" if items else output.complaint)
+    return JsonReply(items, "" if items else output.complaint)
 
 
 def number(value: Any) -> float | None:

@@ -14,7 +14,7 @@ from headrace.slurm.commands import END, FIELD, RECORD
 _SHOWN: Final = 300
 
 
-class Output(msgspec.Struct, frozen=True):
+class CommandOutput(msgspec.Struct, frozen=True):
     """The end of a command that was run."""
 
     exit_code: int | None
@@ -49,7 +49,7 @@ class Rows(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
-def table(output: Output, fields: Mapping[str, str]) -> Rows:
+def table(output: CommandOutput, fields: Mapping[str, str]) -> Rows:
     """The rows that `commands.row(fields)` made. The header line is the proof that squeue or sinfo
     has really answered; an answer that ends within a row has been cut short."""
     if output.problem:

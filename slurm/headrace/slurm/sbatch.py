@@ -6,10 +6,10 @@ from typing import Final
 
 import msgspec
 
-from headrace.slurm.output import Output
+from headrace.slurm.output import CommandOutput
 
 
-class Outcome(StrEnum):
+class SubmitOutcome(StrEnum):
     """What has become of a submission."""
 
     ACCEPTED = "accepted"
@@ -24,7 +24,7 @@ class Outcome(StrEnum):
 class Submission(msgspec.Struct, frozen=True):
     """The answer to one submission."""
 
-    outcome: Outcome
+    outcome: SubmitOutcome
     job: int = 0
     """The job's id if it was accepted."""
     reason: str = ""
@@ -64,23 +64,23 @@ _UNSURE: Final = (
 """Words of a conversation that broke off after the request may have been read."""
 
 
-def parse(output: Output) -> Submission:
+def parse(output: CommandOutput) -> Submission:
     """The answer of `Commands.sbatch`, which is run with ``--parsable``."""
     for line in output.stdout.splitlines():
         # A site's wrapper may write lines of its own around the id.
         match = _ID.fullmatch(line.strip()) or _SUBMITTED.search(line)
         if match is not None and output.exit_code == 0 and int(match[1]) > 0:
-            return Submission(Outcome.ACCEPTED, int(match[1]))
+            return Submission(SubmitOutcome.ACCEPTED, int(match[1]))
     if output.failure.startswith(NOT_STARTED):
-        return Submission(Outcome.BUSY, reason=output.failure)
+        return Submission(SubmitOutcome.BUSY, reason=output.failure)
     reason = output.problem or "sbatch ended well but told no job id"
     words = output.stderr.lower()
     if output.exit_code in {0, None} or any(each in words for each in _UNSURE):
-        return Submission(Outcome.UNSURE, reason=reason)
+        return Submission(SubmitOutcome.UNSURE, reason=reason)
     if any(each in words for each in _BUSY):
-        return Submission(Outcome.BUSY, reason=reason)
-    return Submission(Outcome.REFUSED, reason=reason)
+        return Submission(SubmitOutcome.BUSY, reason=reason)
+    return Submission(SubmitOutcome.REFUSED, reason=reason)
 
 
 NOT_STARTED: Final = "cannot start"
-"""How `Output.failure` begins where the program never ran."""
+"""How `CommandOutput.failure` begins where the program never ran."""

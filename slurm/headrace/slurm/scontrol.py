@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 from headrace.slurm import hostlist, record, states, times
-from headrace.slurm.output import Output
-from headrace.slurm.squeue import Job
+from headrace.slurm.output import CommandOutput
+from headrace.slurm.squeue import SlurmJob
 
 _KEY: Final = re.compile(r"(?:^|\s)([A-Za-z][A-Za-z/:]*)=", re.ASCII)
 _PING: Final = re.compile(r"Slurmctld\((\w+)[^)]*\) at (\S+) is (UP|DOWN)", re.ASCII)
@@ -31,7 +31,7 @@ class Ping(msgspec.Struct, frozen=True):
 class JobDetail(msgspec.Struct, frozen=True):
     """A job and more of it than squeue tells; `job` is None where it is not known."""
 
-    job: Job | None = None
+    job: SlurmJob | None = None
     exit_code: int = 0
     exit_signal: int = 0
     restarts: int = 0
@@ -41,7 +41,7 @@ class JobDetail(msgspec.Struct, frozen=True):
     problem: str = ""
 
 
-def parse_change(output: Output) -> Change:
+def parse_change(output: CommandOutput) -> Change:
     """The answer of scancel and of scontrol's requeue, hold, release and update.
 
     A job that is gone already is no problem for whoever wanted it gone: see `is_gone`.
@@ -55,7 +55,7 @@ def is_gone(problem: str) -> bool:
     return "invalid job id" in words or "already completing or completed" in words
 
 
-def parse_ping(output: Output) -> Ping:
+def parse_ping(output: CommandOutput) -> Ping:
     """The answer of `Commands.ping`."""
     found = _PING.findall(output.stdout)
     up = tuple(host for _, host, state in found if state == "UP")
@@ -65,7 +65,7 @@ def parse_ping(output: Output) -> Ping:
     return Ping(up, down, output.problem or "no controller is up")
 
 
-def parse_job(output: Output) -> JobDetail:
+def parse_job(output: CommandOutput) -> JobDetail:
     """The answer of `Commands.show_job`."""
     if output.problem:
         return JobDetail(problem=output.problem)
@@ -95,12 +95,12 @@ def _fields(text: str) -> dict[str, str]:
     return fields
 
 
-def _job(fields: dict[str, str]) -> Job:
+def _job(fields: dict[str, str]) -> SlurmJob:
     def text(name: str) -> str:
         value = fields.get(name, "")
         return "" if value in {"(null)", "N/A", "None"} else value
 
-    return Job(
+    return SlurmJob(
         id=int(fields["JobId"][:20]),
         name=text("JobName"),
         state=states.parse(fields["JobState"]),

@@ -12,7 +12,7 @@ import signal
 from typing import Final, cast
 
 from headrace.slurm.commands import Command
-from headrace.slurm.output import Output
+from headrace.slurm.output import CommandOutput
 from headrace.slurm.sbatch import NOT_STARTED
 
 MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
@@ -21,9 +21,11 @@ MAX_OUTPUT_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 64 * 1024
 
 
-async def run(command: Command, timeout: float, *, max_output: int = MAX_OUTPUT_BYTES) -> Output:
+async def run(
+    command: Command, timeout: float, *, max_output: int = MAX_OUTPUT_BYTES
+) -> CommandOutput:
     """Run `command` for at most `timeout` seconds. Never raises for what the command does."""
-    heard = _Heard(max_output)
+    heard = _Collector(max_output)
     try:
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: heard,
@@ -35,25 +37,25 @@ async def run(command: Command, timeout: float, *, max_output: int = MAX_OUTPUT_
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        return Output(None, failure=f"{NOT_STARTED} {command.name}: {error}")
+        return CommandOutput(None, failure=f"{NOT_STARTED} {command.name}: {error}")
     try:
         _write(transport, command.stdin.encode())
         async with asyncio.timeout(timeout):
             await heard.enough.wait()
     except TimeoutError:
-        return Output(None, failure=f"{command.name} did not answer within {timeout:g} s")
+        return CommandOutput(None, failure=f"{command.name} did not answer within {timeout:g} s")
     finally:
         if not heard.over.is_set():  # whatever stopped us stops the command too
             _kill_group(transport.get_pid())
         transport.close()  # also of a command that has ended: asyncio complains otherwise
         await asyncio.shield(heard.over.wait())
     if len(heard.out) > max_output:
-        return Output(None, failure=f"{command.name} said more than {max_output} bytes")
+        return CommandOutput(None, failure=f"{command.name} said more than {max_output} bytes")
     out, err = heard.out.decode(errors="replace"), heard.err.decode(errors="replace")
-    return Output(transport.get_returncode(), out, err)
+    return CommandOutput(transport.get_returncode(), out, err)
 
 
-class _Heard(asyncio.SubprocessProtocol):
+class _Collector(asyncio.SubprocessProtocol):
     """What a command says. Not asyncio's streams: those keep a pipe open that nobody empties."""
 
     def __init__(self, max_output: int) -> None:

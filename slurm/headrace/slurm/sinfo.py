@@ -7,7 +7,7 @@ import msgspec
 
 from headrace.slurm import hostlist, jsonform, times
 from headrace.slurm.commands import NODE_FIELDS, PARTITION_FIELDS
-from headrace.slurm.output import Output, table
+from headrace.slurm.output import CommandOutput, table
 
 _STATE: Final = re.compile(r"([A-Za-z_]+)([*~#!%$@^+-]*)", re.ASCII)
 _GPUS: Final = re.compile(r"(?:^|,)(?:gres[:/])?gpu(?::[A-Za-z0-9_.-]+?)?[:=](\d{1,6})", re.ASCII)
@@ -71,7 +71,7 @@ def gpus(gres: str) -> int:
     return sum(int(count) for count in _GPUS.findall(re.sub(r"\([^()]*\)", "", gres)))
 
 
-def parse_nodes(output: Output) -> Nodes:
+def parse_nodes(output: CommandOutput) -> Nodes:
     """The answer of `Commands.sinfo_nodes`: a node in two partitions is one node."""
     rows = table(output, NODE_FIELDS)
     nodes: dict[str, Node] = {}
@@ -89,7 +89,7 @@ def parse_nodes(output: Output) -> Nodes:
     return Nodes(tuple(nodes.values()), malformed, rows.problem)
 
 
-def parse_nodes_json(output: Output) -> Nodes:
+def parse_nodes_json(output: CommandOutput) -> Nodes:
     """Nodes from ``sinfo --json`` of 22.05 or ``scontrol show nodes --json`` of any later one."""
     answer = jsonform.read(output, "nodes")
     nodes = []
@@ -102,7 +102,7 @@ def parse_nodes_json(output: Output) -> Nodes:
     return Nodes(tuple(nodes), malformed, answer.problem)
 
 
-def parse_partitions(output: Output) -> Partitions:
+def parse_partitions(output: CommandOutput) -> Partitions:
     """The answer of `Commands.sinfo_partitions`: the kinds of nodes of a partition are added."""
     rows = table(output, PARTITION_FIELDS)
     found: dict[str, Partition] = {}

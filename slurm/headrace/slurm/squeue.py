@@ -7,12 +7,12 @@ import msgspec
 
 from headrace.slurm import hostlist, jsonform, record, states, times
 from headrace.slurm.commands import JOB_FIELDS
-from headrace.slurm.output import Output, table
+from headrace.slurm.output import CommandOutput, table
 from headrace.slurm.record import Record
-from headrace.slurm.states import Cause, Phase, State
+from headrace.slurm.states import Cause, SlurmPhase, State
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class SlurmJob(msgspec.Struct, frozen=True, kw_only=True):
     """One job. Times are Unix seconds, None where Slurm does not say."""
 
     id: int
@@ -39,7 +39,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """How often it was queued again, where that is told."""
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> SlurmPhase:
         """Waiting, running, ending, over, or unknown."""
         return self.state.phase
 
@@ -54,10 +54,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return record.model_of(self.name)
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class JobList(msgspec.Struct, frozen=True):
     """All jobs of our account at one moment, or why that is not known."""
 
-    jobs: tuple[Job, ...] = ()
+    jobs: tuple[SlurmJob, ...] = ()
     malformed: int = 0
     """Rows that could not be read."""
     problem: str = ""
@@ -68,7 +68,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         """Whether a job that is not in `jobs` is not there."""
         return not self.problem
 
-    def ours(self, installation: str, cluster: str) -> tuple[Job, ...]:
+    def ours(self, installation: str, cluster: str) -> tuple[SlurmJob, ...]:
         """The jobs whose record names this installation and cluster."""
         return tuple(
             job
@@ -81,24 +81,24 @@ class Snapshot(msgspec.Struct, frozen=True):
 _NULL: Final = frozenset({"(null)", "N/A", "n/a"})
 
 
-def parse(output: Output) -> Snapshot:
+def parse(output: CommandOutput) -> JobList:
     """A snapshot from `Commands.squeue` or `Commands.squeue_start`."""
     rows = table(output, JOB_FIELDS)
     if rows.problem:
-        return Snapshot(problem=rows.problem)
+        return JobList(problem=rows.problem)
     return _snapshot(rows.rows, _of_row, rows.malformed)
 
 
-def parse_json(output: Output) -> Snapshot:
+def parse_json(output: CommandOutput) -> JobList:
     """A snapshot from `Commands.squeue_json`, or any other JSON of 22.05 to 24.11."""
     answer = jsonform.read(output, "jobs")
     if answer.problem:
-        return Snapshot(problem=answer.problem)
+        return JobList(problem=answer.problem)
     return _snapshot(answer.items, _of_json, 0)
 
 
-def _snapshot(rows: Any, read: Callable[[Any], Job], malformed: int) -> Snapshot:
-    jobs: dict[int, Job] = {}
+def _snapshot(rows: Any, read: Callable[[Any], SlurmJob], malformed: int) -> JobList:
+    jobs: dict[int, SlurmJob] = {}
     for each in rows:
         try:
             job = read(each)
@@ -107,12 +107,12 @@ def _snapshot(rows: Any, read: Callable[[Any], Job], malformed: int) -> Snapshot
             continue
         jobs[job.id] = job
     if malformed and not jobs:
-        return Snapshot(malformed=malformed, problem="no row of the answer could be read")
-    return Snapshot(tuple(jobs.values()), malformed)
+        return JobList(malformed=malformed, problem="no row of the answer could be read")
+    return JobList(tuple(jobs.values()), malformed)
 
 
-def _of_row(row: dict[str, str]) -> Job:
-    return Job(
+def _of_row(row: dict[str, str]) -> SlurmJob:
+    return SlurmJob(
         id=_job_id(row["id"]),
         name=row["name"],
         state=states.parse(row["state"]),
@@ -131,11 +131,11 @@ def _of_row(row: dict[str, str]) -> Job:
     )
 
 
-def _of_json(job: dict[str, Any]) -> Job:
+def _of_json(job: dict[str, Any]) -> SlurmJob:
     text, moment = jsonform.text, jsonform.moment
     minutes = jsonform.number(job.get("time_limit"))
     restarts = jsonform.number(job.get("restart_cnt"))
-    return Job(
+    return SlurmJob(
         id=_job_id(str(jsonform.number(job["job_id"]))),
         name=text(job.get("name")),
         state=states.of(jsonform.words(job["job_state"])),

@@ -47,7 +47,7 @@ class JobState(StrEnum):
     """A word that we don't know: a newer Slurm, or garbage."""
 
 
-class Phase(StrEnum):
+class SlurmPhase(StrEnum):
     """What a state means."""
 
     WAITING = "waiting"
@@ -78,24 +78,24 @@ class Cause(StrEnum):
     """It never ran: sbatch was told no, yet Slurm keeps a record of it."""
 
 
-_PHASES: Final[dict[JobState, Phase]] = {
-    JobState.PENDING: Phase.WAITING,
-    JobState.CONFIGURING: Phase.WAITING,
-    JobState.POWER_UP_NODE: Phase.WAITING,
-    JobState.EXPEDITING: Phase.WAITING,
-    JobState.REQUEUED: Phase.WAITING,
-    JobState.REQUEUE_FED: Phase.WAITING,
-    JobState.REQUEUE_HOLD: Phase.WAITING,
-    JobState.RESV_DEL_HOLD: Phase.WAITING,
-    JobState.SPECIAL_EXIT: Phase.WAITING,
-    JobState.RUNNING: Phase.RUNNING,
-    JobState.RESIZING: Phase.RUNNING,
-    JobState.SIGNALING: Phase.RUNNING,
-    JobState.STOPPED: Phase.RUNNING,
-    JobState.SUSPENDED: Phase.RUNNING,
-    JobState.COMPLETING: Phase.ENDING,
-    JobState.STAGE_OUT: Phase.ENDING,
-    JobState.UNKNOWN: Phase.UNKNOWN,
+_PHASES: Final[dict[JobState, SlurmPhase]] = {
+    JobState.PENDING: SlurmPhase.WAITING,
+    JobState.CONFIGURING: SlurmPhase.WAITING,
+    JobState.POWER_UP_NODE: SlurmPhase.WAITING,
+    JobState.EXPEDITING: SlurmPhase.WAITING,
+    JobState.REQUEUED: SlurmPhase.WAITING,
+    JobState.REQUEUE_FED: SlurmPhase.WAITING,
+    JobState.REQUEUE_HOLD: SlurmPhase.WAITING,
+    JobState.RESV_DEL_HOLD: SlurmPhase.WAITING,
+    JobState.SPECIAL_EXIT: SlurmPhase.WAITING,
+    JobState.RUNNING: SlurmPhase.RUNNING,
+    JobState.RESIZING: SlurmPhase.RUNNING,
+    JobState.SIGNALING: SlurmPhase.RUNNING,
+    JobState.STOPPED: SlurmPhase.RUNNING,
+    JobState.SUSPENDED: SlurmPhase.RUNNING,
+    JobState.COMPLETING: SlurmPhase.ENDING,
+    JobState.STAGE_OUT: SlurmPhase.ENDING,
+    JobState.UNKNOWN: SlurmPhase.UNKNOWN,
 }
 """All others are over."""
 
@@ -186,9 +186,9 @@ class State(msgspec.Struct, frozen=True):
     """Who cancelled it, as a user id, where that is told."""
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> SlurmPhase:
         """Waiting, running, ending, over, or unknown."""
-        return _PHASES.get(self.main, Phase.OVER)
+        return _PHASES.get(self.main, SlurmPhase.OVER)
 
     @property
     def held(self) -> bool:

@@ -23,8 +23,8 @@ import msgspec
 from headrace.cli.demo import engine_watch, processes, ssh_server
 from headrace.cli.setup import daemon_conf, installation
 from headrace.cli.setup.credentials import write_private
-from headrace.cli.setup.site import Cluster, Model
 from headrace.cli.setup.site import Site as Installation
+from headrace.cli.setup.site import SiteCluster, SiteModel
 from headrace.devcluster.loopback import free_ports
 from headrace.gateway.policy import api_keys
 from tests.faults.harness.disk import SmallDisk
@@ -231,7 +231,7 @@ class Site:
 
     def _install(self) -> None:
         ports = self._ports
-        cluster = Cluster(
+        cluster = SiteCluster(
             name=CLUSTER,
             ssh_host=LOOPBACK,
             ssh_port=ports["to-sshd"],  # what the bridge dials
@@ -248,7 +248,7 @@ class Site:
         )
         made = Installation(
             clusters=(cluster,),
-            models=(Model(MODEL),),
+            models=(SiteModel(MODEL),),
             api_port=ports["api"],
             hub_port=ports["hub"],
             hub_monitor_port=ports["monitor"],
@@ -283,7 +283,9 @@ class Site:
             "stop_seconds": 2.0,
         }  # fmt: skip
         env = {"PYTHONPATH": pythonpath()}
-        write_private(own / "worker.toml", daemon_conf.worker(cluster, Model(MODEL), engine, env))
+        write_private(
+            own / "worker.toml", daemon_conf.worker(cluster, SiteModel(MODEL), engine, env)
+        )
         sshd = ssh_server.prepare(self.run, done.authorized_keys[CLUSTER], ports["sshd"])
         nats = str(nats_server())
         self._add("hub", [nats, "-c", str(hub_conf)])

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.bridge import pump
-from headrace.bridge.pump import HIGH_WATER, LOW_WATER, End, Pipe
+from headrace.bridge.pump import HIGH_WATER, LOW_WATER, Pipe, PipeEnd
 
 
 class Stream:
     """A stream in memory that behaves as an asyncio transport does: it takes all that is written,
     says when that is more than its limit, and delivers as much as the test lets through."""
 
-    def __init__(self, end: End) -> None:
+    def __init__(self, end: PipeEnd) -> None:
         self.end = end
         self.waiting = bytearray()
         self.delivered = bytearray()

@@ -8,18 +8,18 @@ import asyncssh
 import pytest
 
 from headrace.bridge import trouble
-from headrace.bridge.options import Cluster
-from headrace.bridge.trouble import Complaints, of_connection, of_exit
+from headrace.bridge.options import BridgeCluster
+from headrace.bridge.trouble import RepeatedLog, of_connection, of_exit
 from headrace.gate import main
 from headrace.runtime import logging
 from tests.support.ssh_kit import new_key
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
+def cluster(tmp_path: Path) -> BridgeCluster:
     known_hosts = tmp_path / "known_hosts"
     known_hosts.write_text(f"login.example.org {new_key(tmp_path / 'host').public}\n")
-    return Cluster(
+    return BridgeCluster(
         name="alpha",
         host="login.example.org",
         user="headrace",
@@ -42,7 +42,7 @@ def cluster(tmp_path: Path) -> Cluster:
     ],
 )
 def test_each_trouble_has_its_sentence(
-    cluster: Cluster, error: Exception | None, code: str, words: str, refused: bool
+    cluster: BridgeCluster, error: Exception | None, code: str, words: str, refused: bool
 ) -> None:
     found = of_connection(error, cluster)
     assert (found.code, found.refused) == (code, refused)
@@ -50,14 +50,14 @@ def test_each_trouble_has_its_sentence(
     assert "login.example.org port 22" in found.sentence
 
 
-def test_a_host_that_is_not_known_is_not_one_whose_key_has_changed(cluster: Cluster) -> None:
+def test_a_host_that_is_not_known_is_not_one_whose_key_has_changed(cluster: BridgeCluster) -> None:
     Path(cluster.known_hosts).write_text("other.example.org " + "ssh-ed25519 AAAA\n")
     found = of_connection(asyncssh.HostKeyNotVerifiable("no"), cluster)
     assert found.code == "host_unknown"
     assert "ssh-keyscan -p 22 login.example.org" in found.sentence
 
 
-def test_a_servers_words_are_few_and_printable(cluster: Cluster) -> None:
+def test_a_servers_words_are_few_and_printable(cluster: BridgeCluster) -> None:
     said = of_connection(asyncssh.DisconnectError(2, "\x1b[31m\n" + "x" * 10_000), cluster).sentence
     assert said.isprintable()
     assert len(said) < 300
@@ -80,7 +80,7 @@ def test_the_same_trouble_is_logged_once_a_while(
 ) -> None:
     now = 1000.0
     monkeypatch.setattr("headrace.bridge.trouble.time.monotonic", lambda: now)
-    complaints = Complaints(logging.setup("bridge"))
+    complaints = RepeatedLog(logging.setup("bridge"))
     for code in ("closed", "closed", "timeout", "closed"):
         complaints.utter(code, "a sentence")
     now += trouble.QUIET_SECONDS

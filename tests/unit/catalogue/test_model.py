@@ -13,20 +13,20 @@ from headrace.catalogue.scale import Scale
 from headrace.protocol.endpoints import Endpoint
 from headrace.runtime import lines
 from headrace.runtime.nats.bus import BusOptions
-from headrace.runtime.problems import Refused
+from headrace.runtime.problems import FileRefusedError
 from headrace.slurm import record
 from headrace.worker import options
 from tests.support.parts import ROOT
 from tests.unit.catalogue.texts import GOOD
 
-CLUSTER = worker.Cluster(
+CLUSTER = worker.ClusterOptions(
     name="c1", bus=BusOptions("nats://node:4222", "/keys/worker.nk"), configs="/shared/workers"
 )
 MINIMAL = 'name = "M"\n[engine]\nkind = "llamacpp"\nmodel = "/m.gguf"\n[job]\n'
 
 
-def refusal(text: str) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refusal(text: str) -> FileRefusedError:
+    with pytest.raises(FileRefusedError) as caught:
         model.read(text)
     return caught.value
 
@@ -101,10 +101,10 @@ def test_any_text_is_refused_and_never_crashes(text: str) -> None:
 @given(st.integers(0, len(GOOD)), st.integers(0, 12), st.text(max_size=8))
 def test_a_good_file_with_a_wound_is_read_or_refused(at: int, cut: int, put: str) -> None:
     text = GOOD[:at] + put + GOOD[at + cut :]
-    refused: Refused | None = None
+    refused: FileRefusedError | None = None
     try:
         model.read(text)
-    except Refused as error:
+    except FileRefusedError as error:
         refused = error
     assert refused is None or (refused.reason and refused.line <= text.count("\n") + 1)
 
@@ -176,4 +176,4 @@ def test_the_generation_follows_the_worker_and_not_the_scaling() -> None:
 
 def test_a_minimum_above_the_maximum_of_a_window_is_refused() -> None:
     with pytest.raises(ValueError, match="more than max"):
-        Scale(max=1, schedule=(schedule.Window(when="daily 01:00-02:00", min=2),))
+        Scale(max=1, schedule=(schedule.ScheduleWindow(when="daily 01:00-02:00", min=2),))

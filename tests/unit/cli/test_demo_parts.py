@@ -14,11 +14,11 @@ from rich.console import Console
 from headrace.cli import resources
 from headrace.cli.demo import engine_watch, engines, example_chat, ports, ssh_server
 from headrace.cli.demo.engines import Engine
-from headrace.cli.demo.example_chat import Comment, Failure, Token
+from headrace.cli.demo.example_chat import ChatFailure, Comment, Token
 from headrace.cli.demo.screen import Screen
 from headrace.devcluster import loopback
 from headrace.runtime import engine as engine_options
-from headrace.runtime.lifecycle import Fatal
+from headrace.runtime.lifecycle import FatalError
 from tests.support.parts import SSHD, why_missing
 
 
@@ -91,10 +91,10 @@ def test_without_openssh_the_embedded_server_takes_its_place(
 def test_the_worker_accepts_each_engines_table(tmp_path: Path, engine: Engine) -> None:
     try:
         table = engines.table(engine, tmp_path, {})
-    except Fatal as missing:
+    except FatalError as missing:
         pytest.skip(str(missing))
     made = engine_options.EngineOptions(
-        kind=engine_options.Kind(table.kind), model=table.model, command=table.command,
+        kind=engine_options.EngineKind(table.kind), model=table.model, command=table.command,
         args=table.args, env=table.env,
     )  # fmt: skip
     engine_options.check(made)
@@ -104,13 +104,13 @@ def test_a_missing_engine_is_told_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "GGUF_PACKAGE", "no_such_package")
-    with pytest.raises(Fatal, match="make demo"):
+    with pytest.raises(FatalError, match="make demo"):
         engines.table(Engine.LLAMACPP, tmp_path)
     monkeypatch.setattr(resources, "checkout", lambda: tmp_path)
-    with pytest.raises(Fatal, match="ENGINE=vllm"):
+    with pytest.raises(FatalError, match="ENGINE=vllm"):
         engines.table(Engine.VLLM, tmp_path)
     monkeypatch.setattr(resources, "checkout", lambda: None)
-    with pytest.raises(Fatal, match="checkout"):
+    with pytest.raises(FatalError, match="checkout"):
         engines.table(Engine.SIM, tmp_path)
 
 
@@ -126,7 +126,7 @@ def test_a_stream_is_told_as_it_comes() -> None:
         'data: {"error": {"message": "gone", "code": "worker_lost"}}', "data: [DONE]", "",
     ]  # fmt: skip
     assert list(example_chat.events(iter(lines))) == [
-        Comment("queued"), Token("Hel"), Token("lo"), Failure("gone"),
+        Comment("queued"), Token("Hel"), Token("lo"), ChatFailure("gone"),
     ]  # fmt: skip
 
 

@@ -8,13 +8,13 @@ from headrace.catalogue import model
 from headrace.cli.demo import model_file, ports, slurm
 from headrace.cli.demo.engines import EngineTable
 from headrace.cli.demo.workspace import Workspace
-from headrace.runtime.lifecycle import Fatal
+from headrace.runtime.lifecycle import FatalError
 
 ENGINE = EngineTable(kind="command", command=("engine", "{socket}"), env={"A": "b"})
 
 
 def test_missing_packages_are_told_with_the_line_that_installs_them(tmp_path: Path) -> None:
-    with pytest.raises(Fatal, match=r"apt-get install .*slurm-wlm munge"):
+    with pytest.raises(FatalError, match=r"apt-get install .*slurm-wlm munge"):
         slurm.check(str(tmp_path))
 
 

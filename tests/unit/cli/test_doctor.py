@@ -11,7 +11,7 @@ from headrace.cli.doctor import checks
 from headrace.cli.doctor.finding import Finding, Level
 from headrace.cli.main import main
 from headrace.protocol.names import Slug
-from headrace.slurm.output import Output
+from headrace.slurm.output import CommandOutput
 from headrace.slurm.scontrol import Ping
 from headrace.slurm.sinfo import Partition, Partitions
 from tests.unit.cli.status_samples import NOW, status
@@ -38,8 +38,16 @@ def levels(found: list[Finding]) -> list[Level]:
         (checks.controller(Ping(problem="timed out")), Level.BAD, "timed out"),
         (checks.queue("", 3), Level.OK, "3 jobs"),
         (checks.queue("bad user", 0), Level.BAD, "bad user"),
-        (checks.trial("m", Output(0, stderr="sbatch: Job 5 to start at 1")), Level.OK, "Job 5"),
-        (checks.trial("m", Output(1, stderr="sbatch: error: bad account")), Level.BAD, "account"),
+        (
+            checks.trial("m", CommandOutput(0, stderr="sbatch: Job 5 to start at 1")),
+            Level.OK,
+            "Job 5",
+        ),
+        (
+            checks.trial("m", CommandOutput(1, stderr="sbatch: error: bad account")),
+            Level.BAD,
+            "account",
+        ),
         (checks.worker_command(("w",), found=True), Level.OK, "w is here"),
         (checks.worker_command(("w",), found=False), Level.WARNING, "venv"),
         (checks.state("/s", "", "nfs4"), Level.OK, "nfs4"),

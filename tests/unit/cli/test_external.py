@@ -12,7 +12,7 @@ from headrace.edge.main import load as load_edge
 from headrace.external import folder, keyfile, model
 from headrace.external.keyfile import KeyFile
 from headrace.runtime import config
-from headrace.runtime.problems import Refused
+from headrace.runtime.problems import FileRefusedError
 from headrace.worker.provider import options
 from tests.support.parts import ROOT
 from tests.unit.catalogue.texts import GOOD
@@ -44,7 +44,7 @@ def test_the_example_is_good() -> None:
 )
 def test_what_is_wrong_is_told_with_its_line(old: str, new: str, line: int, why: str) -> None:
     assert old in EXAMPLE
-    with pytest.raises(Refused) as error:
+    with pytest.raises(FileRefusedError) as error:
         model.read(EXAMPLE.replace(old, new, 1))
     assert why in error.value.reason
     assert abs(error.value.line - line) <= 3 or error.value.line == 0
@@ -72,7 +72,7 @@ def test_check_knows_them_beside_others(tmp_path: Path) -> None:
 
 
 def test_a_cluster_does_not_take_one() -> None:
-    with pytest.raises(Refused, match="belongs on the web machine"):
+    with pytest.raises(FileRefusedError, match="belongs on the web machine"):
         catalogue.read(EXAMPLE)
 
 

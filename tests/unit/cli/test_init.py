@@ -17,7 +17,7 @@ from headrace.catalogue import loader
 from headrace.cli import resources
 from headrace.cli.main import main
 from headrace.cli.setup import nats_conf
-from headrace.cli.setup.site import Cluster, Model, Site
+from headrace.cli.setup.site import Site, SiteCluster, SiteModel
 from headrace.edge.options import EdgeOptions
 from headrace.gateway.policy import api_keys
 from headrace.runtime import config
@@ -245,7 +245,7 @@ def test_no_text_becomes_a_cluster_host_or_user_unchecked(text: str) -> None:
     for field in ("name", "ssh_host", "ssh_user", "leaf_host", "home", "gate_python", "run_dir"):
         fields = {"name": "a", "ssh_host": "b", "ssh_user": "c"} | {field: text}
         try:
-            cluster = Cluster(**fields)  # type: ignore[arg-type]  # each is a text
+            cluster = SiteCluster(**fields)  # type: ignore[arg-type]  # each is a text
         except ValueError:
             continue
         assert not set(text) & set('\n\0"\\$'), field
@@ -281,11 +281,11 @@ def test_the_hub_holds_no_key_twice(made: Result, folder: Path) -> None:
 
 def test_two_models_with_one_slug_are_refused() -> None:
     with pytest.raises(ValueError, match="given twice"):
-        Site(clusters=(), models=(Model("A/B"), Model("a-b")))
+        Site(clusters=(), models=(SiteModel("A/B"), SiteModel("a-b")))
 
 
 def test_what_is_denied_is_denied_under_both_prefixes() -> None:
-    cluster = Cluster(name="a", ssh_host="b", ssh_user="c")
+    cluster = SiteCluster(name="a", ssh_host="b", ssh_user="c")
     assert cluster.gate_path == "/home/c/headrace/gate"
     for verb in nats_conf.DENIED_API:
         assert not verb.startswith(("CONSUMER.MSG.NEXT", "CONSUMER.INFO"))

@@ -15,7 +15,7 @@ from headrace.cli.main import main
 from headrace.cli.operate import drain_job
 from headrace.slurm import states
 from headrace.slurm.record import Record
-from headrace.slurm.squeue import Job, Snapshot
+from headrace.slurm.squeue import JobList, SlurmJob
 from tests.unit.cli.status_samples import status
 
 
@@ -134,13 +134,13 @@ def test_damaged_overrides_are_told_and_kept(folder: Path) -> None:
     assert (folder / "overrides.json").read_text() == "{"
 
 
-def snapshot(**changes: object) -> Snapshot:
+def snapshot(**changes: object) -> JobList:
     record = Record("headrace", "alpha", "qwen3-8b", "ab12", "s1")
     fields = {"id": 101, "name": "hr-qwen3-8b", "state": states.parse("RUNNING"), "record": record}
-    return Snapshot((Job(**(fields | changes)),))  # type: ignore[arg-type]  # a job's own fields
+    return JobList((SlurmJob(**(fields | changes)),))  # type: ignore[arg-type]  # a job's own fields
 
 
-def refusal(found: Snapshot, id: int = 101, installation: str = "headrace") -> str:
+def refusal(found: JobList, id: int = 101, installation: str = "headrace") -> str:
     seen: Status = status()
     return drain_job.refusal(found, id, seen, installation)
 
@@ -167,4 +167,4 @@ def test_a_job_that_serves_nobody_yet_is_cancelled_rather_than_drained() -> None
 def test_nothing_is_drained_that_is_unknown_or_does_not_run() -> None:
     assert "knows no job 5" in refusal(snapshot(), 5)
     assert "does not run" in refusal(snapshot(state=states.parse("PENDING")))
-    assert "Nothing was done" in refusal(Snapshot(problem="timed out"))
+    assert "Nothing was done" in refusal(JobList(problem="timed out"))

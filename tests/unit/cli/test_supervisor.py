@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from headrace.cli.demo import die_with_parent, processes, supervisor
-from headrace.cli.demo.component import Part
-from headrace.cli.demo.supervisor import Keeper
-from headrace.runtime.lifecycle import Fatal
+from headrace.cli.demo.component import Component
+from headrace.cli.demo.supervisor import Supervisor
+from headrace.runtime.lifecycle import FatalError
 from tests.support.processes import alive
 
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
@@ -31,12 +31,12 @@ class Kept:
     """A keeper of one command, and what it says."""
 
     def __init__(self, folder: Path, *argv: str, stop_seconds: float = 3.0) -> None:
-        part = Part(
+        part = Component(
             name="part", argv=argv, address="here", what="a test", probe=never,
             stop_seconds=stop_seconds,
         )  # fmt: skip
         self.said: list[str] = []
-        self.keeper = Keeper(part, folder, os.environ, self.said.append)
+        self.keeper = Supervisor(part, folder, os.environ, self.said.append)
         self.task = asyncio.ensure_future(self.keeper.run())
 
     async def pid(self, other_than: int = 0) -> int:
@@ -68,7 +68,7 @@ async def test_a_process_that_dies_at_once_is_given_up_with_its_last_words(
     kept = Kept(
         tmp_path, sys.executable, "-IS", "-c", "import sys; print('last words'); sys.exit(3)"
     )
-    with pytest.raises(Fatal, match="exit code 3, again and again") as error:
+    with pytest.raises(FatalError, match="exit code 3, again and again") as error:
         await kept.task
     assert "last words" in str(error.value)
     assert len(kept.said) == supervisor.MAX_DEATHS - 1
@@ -76,7 +76,7 @@ async def test_a_process_that_dies_at_once_is_given_up_with_its_last_words(
 
 async def test_a_refused_configuration_is_given_up_at_once(tmp_path: Path) -> None:
     kept = Kept(tmp_path, sys.executable, "-IS", "-c", "raise SystemExit(78)")
-    with pytest.raises(Fatal, match="refuses its configuration"):
+    with pytest.raises(FatalError, match="refuses its configuration"):
         await kept.task
     assert not kept.said
 

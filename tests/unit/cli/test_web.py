@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from headrace.cli.main import main
 from headrace.cli.operate import top, web_tables
-from headrace.cli.operate.live_view import Heard
+from headrace.cli.operate.live_view import LiveView
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.plan import Facts, ModelPhase, Plan
 from headrace.protocol.state import WorkerPhase, WorkerState
@@ -34,7 +34,7 @@ def plan(**changes: object) -> Plan:
 
 
 def test_it_says_which_worker_serves() -> None:
-    heard = Heard()
+    heard = LiveView()
     heard.on_state(beat(), NOW)
     heard.on_state(beat("bbbbbbbbbbbbbbbb", node="gpu2", running=1, job=17), NOW)
     text = shown(web_tables.top(heard, NOW, CLOCK))
@@ -44,7 +44,7 @@ def test_it_says_which_worker_serves() -> None:
 
 
 def test_a_rate_is_of_two_heartbeats_and_a_change_of_phase_between_them_spoils_it_not() -> None:
-    heard = Heard()
+    heard = LiveView()
     heard.on_state(beat(tokens=1000), NOW)
     heard.on_state(beat(tokens=1090, phase=WorkerPhase.DRAINING), NOW + 0.1)
     heard.on_state(beat(tokens=1200, phase=WorkerPhase.DRAINING), NOW + 1)
@@ -56,7 +56,7 @@ def test_a_rate_is_of_two_heartbeats_and_a_change_of_phase_between_them_spoils_i
 
 
 def test_who_is_gone_or_silent_is_not_shown() -> None:
-    heard = Heard()
+    heard = LiveView()
     heard.on_state(beat(), NOW)
     heard.on_state(beat("bbbbbbbbbbbbbbbb"), NOW + 3)
     assert [each["worker"][0] for each in web_tables.plain(heard, NOW + 4)[0]["workers"]] == ["b"]
@@ -66,7 +66,7 @@ def test_who_is_gone_or_silent_is_not_shown() -> None:
 
 
 def test_a_model_without_workers_is_there_as_its_scaler_says() -> None:
-    heard = Heard()
+    heard = LiveView()
     heard.on_plan(plan(phase=ModelPhase.FAILED, reason="it dies at once"), NOW)
     heard.on_plan(plan(cluster="beta"), NOW)
     (model,) = web_tables.plain(heard, NOW)
@@ -103,7 +103,7 @@ def test_a_hub_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_clusters_words_are_shown_as_they_are_and_move_no_cursor() -> None:
-    heard = Heard()
+    heard = LiveView()
     heard.on_state(beat(node="[/red]\x1b[2J", reason="\x9b31m[bold]"), NOW)
     text = shown(web_tables.top(heard, NOW, CLOCK))
     assert "[/red] [2J" in text
@@ -113,7 +113,7 @@ def test_a_clusters_words_are_shown_as_they_are_and_move_no_cursor() -> None:
 
 def test_those_who_fell_silent_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.cli.operate.live_view.MAX_WORKERS", 2)
-    heard = Heard()
+    heard = LiveView()
     for worker in "abc":
         heard.on_state(beat(worker * 16), NOW)
     assert len(heard.workers("small", NOW)) == 2

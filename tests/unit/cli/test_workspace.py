@@ -7,13 +7,13 @@ import pytest
 
 from headrace.cli.demo import workspace
 from headrace.gateway.policy import api_keys
-from headrace.runtime.lifecycle import Fatal
+from headrace.runtime.lifecycle import FatalError
 
 
 def test_one_demo_at_a_time(tmp_path: Path) -> None:
     with (
         workspace.opened(tmp_path / "demo"),
-        pytest.raises(Fatal, match="runs already"),
+        pytest.raises(FatalError, match="runs already"),
         workspace.opened(tmp_path / "demo"),
     ):
         pass
@@ -25,7 +25,7 @@ def test_one_demo_at_a_time(tmp_path: Path) -> None:
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "precious").touch()
-    with pytest.raises(Fatal, match="holds something else"), workspace.opened(tmp_path):
+    with pytest.raises(FatalError, match="holds something else"), workspace.opened(tmp_path):
         pass
     assert (tmp_path / name / "precious").exists()
     assert [path.name for path in tmp_path.iterdir()] == [name]

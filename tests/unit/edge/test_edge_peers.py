@@ -5,7 +5,7 @@ from headrace.edge.dispatch.edge_peers import (
     PURGE_SECONDS,
     REMEMBERED,
     SILENT_SECONDS,
-    Peers,
+    PeerTable,
 )
 
 LATE = SILENT_SECONDS + 0.1
@@ -16,9 +16,9 @@ class Listener:
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
-        self.peers = Peers("me", now)
+        self.peers = PeerTable("me", now)
 
-    def until(self, now: float) -> Peers:
+    def until(self, now: float) -> PeerTable:
         while self.now < now:
             self.now = min(now, self.now + 1.0)
             self.peers.hear("me", self.now)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from headrace.edge import wait_policy
 from headrace.edge.models import registry as module
-from headrace.edge.models.registry import Models
+from headrace.edge.models.registry import ModelRegistry
 from headrace.edge.models.status import SILENT, standing
 from headrace.edge.options import KeyOptions, ModelOptions
-from headrace.edge.wait_policy import FAIL, HOLD, Keepalive, Patience, parse, refusal, retry_after
+from headrace.edge.wait_policy import FAIL, HOLD, Keepalive, WaitPolicy, parse, refusal, retry_after
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.plan import PLAN_SECONDS, Facts, Interval, ModelPhase, Plan
@@ -37,8 +37,8 @@ def beat(phase: WorkerPhase = WorkerPhase.READY, running: int = 3, model: str = 
     return WorkerState(1, "north", model, "w" * 16, phase, 8, running)
 
 
-def announced(*plans: Plan) -> Models:
-    models = Models([], 0)
+def announced(*plans: Plan) -> ModelRegistry:
+    models = ModelRegistry([], 0)
     for each in plans:
         new = models.announce(each, 100.0)
         if new is not None:
@@ -47,7 +47,7 @@ def announced(*plans: Plan) -> Models:
 
 
 def test_a_model_appears_when_its_queue_is_there_and_goes_with_its_last_cluster() -> None:
-    models = Models([], 0)
+    models = ModelRegistry([], 0)
     new = models.announce(plan(), 1.0)
     assert new is not None
     assert not models.all()
@@ -76,7 +76,7 @@ def test_a_model_that_comes_back_is_listed_again() -> None:
 
 
 def test_a_configured_model_stays_as_it_is() -> None:
-    models = Models([ModelOptions(name="Mine", slug="a")], 0)
+    models = ModelRegistry([ModelOptions(name="Mine", slug="a")], 0)
     assert models.announce(plan(phase=ModelPhase.LOADING), 1.0) is None
     (model,) = models.all()
     assert (model.name, Endpoint.EMBEDDINGS in model.endpoints) == ("Mine", False)
@@ -87,7 +87,7 @@ def test_a_configured_model_stays_as_it_is() -> None:
 
 
 def test_no_model_takes_the_name_of_another() -> None:
-    models = Models([ModelOptions(name="Mine")], 0)
+    models = ModelRegistry([ModelOptions(name="Mine")], 0)
     assert models.announce(plan("b", facts=Facts("Mine", (Endpoint.CHAT,))), 1.0) is None
     assert models.refused == "b"
     assert models.announce(plan("b", facts=Facts("mine", (Endpoint.CHAT,))), 1.0) is None
@@ -127,7 +127,7 @@ def test_a_silent_scaler_removes_nothing() -> None:
 
 
 def test_early_after_the_start_an_unknown_name_may_still_come() -> None:
-    models = Models([], 0, complete_at=10.0)
+    models = ModelRegistry([], 0, complete_at=10.0)
     with pytest.raises(HeadraceError) as early:
         models.find("a", 7.5)
     assert (early.value.status, early.value.retry_after) == (503, 3)
@@ -158,9 +158,9 @@ def test_the_best_of_all_clusters_counts() -> None:
 
 @pytest.mark.parametrize(
     ("text", "meant"),
-    [("hold", HOLD), (" FAIL ", FAIL), ("30", Patience(30.0)), ("0.5", Patience(0.5))],
+    [("hold", HOLD), (" FAIL ", FAIL), ("30", WaitPolicy(30.0)), ("0.5", WaitPolicy(0.5))],
 )
-def test_patience_is_read(text: str, meant: Patience) -> None:
+def test_patience_is_read(text: str, meant: WaitPolicy) -> None:
     assert parse(text) == meant
 
 
@@ -207,7 +207,7 @@ def test_the_options_of_a_key() -> None:
 
     assert (key().patience, key().keepalive) == (wait_policy.DEFAULT, Keepalive.COMMENT)
     assert key(wait="fail").patience == FAIL
-    assert key(wait=20).patience == Patience(20.0)
+    assert key(wait=20).patience == WaitPolicy(20.0)
     assert key(keepalive="chunk").keepalive is Keepalive.CHUNK
     for wrong in ({"wait": "maybe"}, {"wait": 0}, {"wait": float("inf")}, {"keepalive": "x"}):
         with pytest.raises(msgspec.ValidationError):

@@ -8,7 +8,7 @@ import pytest
 from headrace.edge.dispatch.request import LiveRequest, LiveTable
 from headrace.edge.dispatch.timers import QUIET_SECONDS, REDELIVERY_SECONDS, Due, due
 from headrace.edge.options import EdgeOptions
-from headrace.edge.wait_policy import DEFAULT, FAIL, HOLD, Keepalive, Patience
+from headrace.edge.wait_policy import DEFAULT, FAIL, HOLD, Keepalive, WaitPolicy
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Accepted, Chunk, Head
@@ -140,12 +140,12 @@ COLD, FAILED = ModelPhase.COLD, ModelPhase.FAILED
         (HOLD, 1, None, Due.REMOVED),
         (FAIL, 0.1, COLD, Due.NOT_READY),
         (FAIL, 50, ModelPhase.READY, Due.NOTHING),
-        (Patience(10), 9, COLD, Due.NOTHING),
-        (Patience(10), 11, ModelPhase.READY, Due.WAITED),
+        (WaitPolicy(10), 9, COLD, Due.NOTHING),
+        (WaitPolicy(10), 11, ModelPhase.READY, Due.WAITED),
     ],
 )
 def test_nobody_waits_in_vain(
-    patience: Patience, after: float, phase: ModelPhase | None, what: Due
+    patience: WaitPolicy, after: float, phase: ModelPhase | None, what: Due
 ) -> None:
     live = request(stream=False, patience=patience)
     assert due(live, 1000 + after, 0.0, OPTIONS, phase) is what
@@ -155,7 +155,7 @@ def test_nobody_waits_in_vain(
 
 
 def test_who_has_been_served_before_does_not_run_out_of_patience() -> None:
-    live = request(stream=False, patience=Patience(10))
+    live = request(stream=False, patience=WaitPolicy(10))
     live.started = 1001.0
     assert due(live, 1020, 0.0, OPTIONS, COLD) is Due.NOTHING
 

@@ -1,6 +1,6 @@
 """Cancels are repeated until the worker says that it has stopped, and no longer."""
 
-from headrace.edge.dispatch.worker_control import AGAIN_SECONDS, TIMES, Cancels
+from headrace.edge.dispatch.worker_control import AGAIN_SECONDS, TIMES, PendingCancels
 from headrace.protocol.control import Cancel
 from headrace.protocol.errors import Code
 from headrace.protocol.frames import Accepted, Chunk, Fail
@@ -10,7 +10,7 @@ STOPPED = Fail(1, 9, Code.CANCELLED, "", retryable=False)
 
 
 def test_a_cancel_is_repeated_until_it_is_confirmed() -> None:
-    cancels = Cancels()
+    cancels = PendingCancels()
     assert cancels.begin(ID, WORKER, 0.0) == (WORKER, Cancel(ID))
     assert cancels.due(AGAIN_SECONDS / 2) == []
     assert cancels.due(AGAIN_SECONDS) == [(WORKER, Cancel(ID))]
@@ -19,14 +19,14 @@ def test_a_cancel_is_repeated_until_it_is_confirmed() -> None:
 
 
 def test_a_worker_that_never_answers_is_not_asked_for_ever() -> None:
-    cancels = Cancels()
+    cancels = PendingCancels()
     cancels.begin(ID, WORKER, 0.0)
     asked = sum(len(cancels.due(now)) for now in range(10 * TIMES))
     assert asked == TIMES - 1
 
 
 def test_frames_that_still_come_are_answered_but_not_each() -> None:
-    cancels = Cancels()
+    cancels = PendingCancels()
     cancels.begin(ID, WORKER, 0.0)
     assert cancels.on_frame(ID, Chunk(1, 3, b""), 0.1) is None
     assert cancels.on_frame(ID, Chunk(1, 4, b""), AGAIN_SECONDS) == ("", Cancel(ID))
@@ -35,7 +35,7 @@ def test_frames_that_still_come_are_answered_but_not_each() -> None:
 
 def test_an_old_attempt_that_wakes_up_is_stopped_too() -> None:
     """Its frames do not say whose they are, and the worker that was told is another one."""
-    cancels = Cancels()
+    cancels = PendingCancels()
     cancels.begin(ID, WORKER, 0.0)
     while cancels.due(100.0):
         pass
@@ -43,14 +43,14 @@ def test_an_old_attempt_that_wakes_up_is_stopped_too() -> None:
 
 
 def test_a_worker_that_was_never_heard_of_is_found() -> None:
-    cancels = Cancels()
+    cancels = PendingCancels()
     assert cancels.on_frame(ID, Chunk(1, 3, b""), 0.0) == ("", Cancel(ID))
     assert cancels.on_frame(ID, Accepted(1, 0, WORKER, "c"), 1.0) == (WORKER, Cancel(ID))
     assert cancels.due(2.0) == [(WORKER, Cancel(ID))]
 
 
 def test_one_that_has_stopped_and_begins_again_is_cancelled_again() -> None:
-    cancels = Cancels()
+    cancels = PendingCancels()
     cancels.begin(ID, WORKER, 0.0)
     cancels.on_frame(ID, STOPPED, 0.1)
     assert cancels.on_frame(ID, Accepted(2, 0, WORKER, "c"), 5.0) == (WORKER, Cancel(ID))

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.gateway.policy.access import UNBOUND, Model, accounted, covers, may, rights
+from headrace.gateway.policy.access import UNBOUND, AccessTarget, accounted, covers, may, rights
 from headrace.gateway.policy.records import ALL, EVERYONE, Group, Key, User
 from headrace.protocol.endpoints import Endpoint
 
-OWN = Model("Qwen/Qwen3-8B", "qwen-qwen3-8b")
-OTHER = Model("small", "small")
-SOLD = Model("gpt-9", "gpt-9", external=True)
+OWN = AccessTarget("Qwen/Qwen3-8B", "qwen-qwen3-8b")
+OTHER = AccessTarget("small", "small")
+SOLD = AccessTarget("gpt-9", "gpt-9", external=True)
 
 
 def group(name: str, *models: str, endpoints: tuple[Endpoint, ...] = ()) -> Group:
@@ -40,7 +40,7 @@ SHUT = group(EVERYONE)
         ("Qwen/Qwen3-8B", OWN, True), ("qwen-qwen3-8b", OWN, True), ("qwen", OWN, False),
     ],
 )  # fmt: skip
-def test_what_a_pattern_covers(pattern: str, model: Model, *, is_covered: bool) -> None:
+def test_what_a_pattern_covers(pattern: str, model: AccessTarget, *, is_covered: bool) -> None:
     assert covers([pattern], model) is is_covered
 
 

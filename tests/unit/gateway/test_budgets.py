@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from headrace.external import model, money
 from headrace.external.cost_bound import bound
 from headrace.gateway.policy import quotas
-from headrace.gateway.policy.quotas import Who
-from headrace.gateway.policy.records import Kind, Limit, Metric, Window
+from headrace.gateway.policy.quotas import LimitSubject
+from headrace.gateway.policy.records import Limit, LimitWindow, Metric, SubjectKind
 from headrace.gateway.store import budgets
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from tests.support.gateway_edges import SOLD
 
 FILE = model.read(SOLD)
-ADA = Who(key="k1", owner="p-ada", user="ada")
+ADA = LimitSubject(key="k1", owner="p-ada", user="ada")
 
 
 def chat(**more: Any) -> bytes:
@@ -66,7 +66,7 @@ def test_an_embedding_has_no_answer_to_pay_for() -> None:
 
 def test_one_user_may_spend_a_tenth_where_nothing_is_said() -> None:
     found = {(q.counter, q.value) for q in quotas.quotas(
-        quotas.Book(), ADA, "", budgets.access_of(FILE))}  # fmt: skip
+        quotas.LimitBook(), ADA, "", budgets.access_of(FILE))}  # fmt: skip
     assert found == {
         ("all:model:sold-model:cost:day", 100_000_000),
         ("each:p-ada:model:sold-model:cost:day", 10_000_000),
@@ -80,7 +80,8 @@ def test_an_operators_limit_may_be_lower_than_the_files_and_not_higher(
     value: int, holds: int
 ) -> None:
     own = Limit(
-        kind=Kind.MODEL, name="Sold-Model", metric=Metric.REQUESTS, window=Window.MINUTE,
+        kind=SubjectKind.MODEL, name="Sold-Model",
+        metric=Metric.REQUESTS, window=LimitWindow.MINUTE,
         value=value, each=True,
     )  # fmt: skip
     found = quotas.quotas(quotas.book([own]), ADA, "", budgets.access_of(FILE))
@@ -89,7 +90,12 @@ def test_an_operators_limit_may_be_lower_than_the_files_and_not_higher(
 
 def test_a_groups_money_is_bounded_too() -> None:
     limit = Limit(
-        kind=Kind.GROUP, name="chem", metric=Metric.COST, window=Window.MONTH, value=5, each=False
+        kind=SubjectKind.GROUP,
+        name="chem",
+        metric=Metric.COST,
+        window=LimitWindow.MONTH,
+        value=5,
+        each=False,
     )
     found = quotas.quotas(quotas.book([limit]), ADA, "chem", budgets.access_of(FILE))
     assert "group:chem:cost:month" in {quota.counter for quota in found}

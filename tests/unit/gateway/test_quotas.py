@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 
 from headrace.gateway import durations
 from headrace.gateway.policy import quotas, windows
-from headrace.gateway.policy.access import Model
-from headrace.gateway.policy.quotas import Who
-from headrace.gateway.policy.records import EVERYONE, Kind, Limit, Metric, Window
+from headrace.gateway.policy.access import AccessTarget
+from headrace.gateway.policy.quotas import LimitSubject
+from headrace.gateway.policy.records import EVERYONE, Limit, LimitWindow, Metric, SubjectKind
 
-MODEL = Model("Big/Model", "big-model")
-OTHER = Model("small", "small")
-ADA = Who("k1", "pseudo", "ada", ("a", "b", EVERYONE))
+MODEL = AccessTarget("Big/Model", "big-model")
+OTHER = AccessTarget("small", "small")
+ADA = LimitSubject("k1", "pseudo", "ada", ("a", "b", EVERYONE))
 
 
 def limit(
-    kind: Kind,
+    kind: SubjectKind,
     name: str,
     value: int,
     *,
@@ -30,7 +30,7 @@ def limit(
         kind=kind,
         name=name,
         metric=metric,
-        window=Window.MINUTE,
+        window=LimitWindow.MINUTE,
         value=value,
         model=model,
         each=each,
@@ -38,7 +38,7 @@ def limit(
 
 
 def values(
-    *limits: Limit, group: str = "a", model: Model = MODEL, who: Who = ADA
+    *limits: Limit, group: str = "a", model: AccessTarget = MODEL, who: LimitSubject = ADA
 ) -> dict[str, int]:
     found = quotas.quotas(quotas.book(limits), who, group, model)
     return {quota.counter: quota.value for quota in found}
@@ -46,13 +46,13 @@ def values(
 
 def test_limits_of_key_user_and_model_all_count() -> None:
     assert values(
-        limit(Kind.KEY, "k1", 1),
-        limit(Kind.KEY, "k2", 2),
-        limit(Kind.USER, "ada", 3),
-        limit(Kind.USER, "bob", 4),
-        limit(Kind.MODEL, "Big/Model", 5, each=False),
-        limit(Kind.MODEL, "big-model", 6, metric=Metric.TOKENS),
-        limit(Kind.MODEL, "small", 7),
+        limit(SubjectKind.KEY, "k1", 1),
+        limit(SubjectKind.KEY, "k2", 2),
+        limit(SubjectKind.USER, "ada", 3),
+        limit(SubjectKind.USER, "bob", 4),
+        limit(SubjectKind.MODEL, "Big/Model", 5, each=False),
+        limit(SubjectKind.MODEL, "big-model", 6, metric=Metric.TOKENS),
+        limit(SubjectKind.MODEL, "small", 7),
     ) == {
         "key:k1:requests:minute": 1,
         "user:pseudo:requests:minute": 3,
@@ -62,44 +62,53 @@ def test_limits_of_key_user_and_model_all_count() -> None:
 
 
 def test_the_most_generous_of_ones_groups_counts_and_everyones_only_alone() -> None:
-    a, b, all_ = (limit(Kind.GROUP, name, n) for name, n in (("a", 5), ("b", 9), (EVERYONE, 50)))
+    a, b, all_ = (
+        limit(SubjectKind.GROUP, name, n) for name, n in (("a", 5), ("b", 9), (EVERYONE, 50))
+    )
     member = "member:pseudo:requests:minute"
     assert values(a, b, all_) == {member: 9}
     assert values(a, all_) == {member: 5}
     assert values(all_) == {member: 50}
-    tokens = limit(Kind.GROUP, EVERYONE, 7, metric=Metric.TOKENS)
+    tokens = limit(SubjectKind.GROUP, EVERYONE, 7, metric=Metric.TOKENS)
     assert values(a, tokens) == {member: 5, "member:pseudo:tokens:minute": 7}
 
 
 def test_what_a_group_has_together_counts_where_it_is_accounted() -> None:
-    together = limit(Kind.GROUP, "b", 5, each=False)
+    together = limit(SubjectKind.GROUP, "b", 5, each=False)
     assert values(together, group="b") == {"group:b:requests:minute": 5}
     assert values(together, group="a") == {}
 
 
 def test_a_limit_may_be_of_one_model() -> None:
-    one = limit(Kind.USER, "ada", 2, model="big-model")
+    one = limit(SubjectKind.USER, "ada", 2, model="big-model")
     assert values(one) == {"user:pseudo:of:big-model:requests:minute": 2}
     assert values(one, model=OTHER) == {}
 
 
 def test_two_people_never_share_a_counter_that_is_for_each() -> None:
-    limits = [limit(Kind.GROUP, "a", 1), limit(Kind.MODEL, "small", 1), limit(Kind.USER, "ada", 1)]
-    bob = Who("k2", "other", "bob", ("a",))
+    limits = [
+        limit(SubjectKind.GROUP, "a", 1),
+        limit(SubjectKind.MODEL, "small", 1),
+        limit(SubjectKind.USER, "ada", 1),
+    ]
+    bob = LimitSubject("k2", "other", "bob", ("a",))
     assert not values(*limits, model=OTHER).keys() & values(*limits, model=OTHER, who=bob).keys()
 
 
 @pytest.mark.parametrize(
     ("metric", "window"),
-    [(Metric.CONCURRENCY, Window.DAY), (Metric.TOKENS, Window.NOW)],
+    [(Metric.CONCURRENCY, LimitWindow.DAY), (Metric.TOKENS, LimitWindow.NOW)],
 )
-def test_a_metric_has_its_windows(metric: Metric, window: Window) -> None:
+def test_a_metric_has_its_windows(metric: Metric, window: LimitWindow) -> None:
     with pytest.raises(ValueError, match="not counted per"):
-        Limit(kind=Kind.USER, name="ada", metric=metric, window=window, value=1)
+        Limit(kind=SubjectKind.USER, name="ada", metric=metric, window=window, value=1)
 
 
-@given(st.sampled_from([Window.MINUTE, Window.HOUR, Window.DAY, Window.MONTH]), st.floats(0, 4e9))
-def test_windows_follow_each_other_without_a_gap(window: Window, now: float) -> None:
+@given(
+    st.sampled_from([LimitWindow.MINUTE, LimitWindow.HOUR, LimitWindow.DAY, LimitWindow.MONTH]),
+    st.floats(0, 4e9),
+)
+def test_windows_follow_each_other_without_a_gap(window: LimitWindow, now: float) -> None:
     begin, end = windows.begin(window, now), windows.end(window, now)
     assert begin <= now < end
     assert windows.begin(window, end) == end
@@ -108,8 +117,8 @@ def test_windows_follow_each_other_without_a_gap(window: Window, now: float) -> 
 
 def test_a_month_is_the_calendars() -> None:
     at = datetime.datetime(2028, 2, 29, 12, tzinfo=datetime.UTC).timestamp()
-    assert windows.begin(Window.MONTH, at) == 1832976000  # 2028-02-01
-    assert windows.end(Window.MONTH, at) == 1835481600  # 2028-03-01
+    assert windows.begin(LimitWindow.MONTH, at) == 1832976000  # 2028-02-01
+    assert windows.end(LimitWindow.MONTH, at) == 1835481600  # 2028-03-01
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_torn_and_flipped_messages_never_escape_the_codec(name: str, cut: int, f
 
 def test_an_unknown_version_says_whom_to_answer() -> None:
     later = msgspec.msgpack.encode([VERSION + 1, ID, EDGE, {"anything": "else"}])
-    with pytest.raises(codec.UnknownVersion) as caught:
+    with pytest.raises(codec.UnknownVersionError) as caught:
         codec.decode_request(later)
     assert caught.value.preamble == Preamble(VERSION + 1, ID, EDGE)
     assert caught.value.code is Code.UNSUPPORTED_VERSION

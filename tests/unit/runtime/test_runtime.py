@@ -205,8 +205,8 @@ raise SystemExit(lifecycle.run(main, logging.setup("test")))
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
-        ("lifecycle.Fatal('no port')", 1, "headrace: no port"),
-        ("ExceptionGroup('', [lifecycle.Fatal('no port')])", 1, "headrace: no port"),
+        ("lifecycle.FatalError('no port')", 1, "headrace: no port"),
+        ("ExceptionGroup('', [lifecycle.FatalError('no port')])", 1, "headrace: no port"),
         ("config.ConfigError('x.toml: bad')", 78, "headrace: x.toml: bad"),
         ("KeyError('SECRET')", 1, "KeyError"),
     ],

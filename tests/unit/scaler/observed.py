@@ -4,14 +4,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from headrace.scaler.policy.observations import Job, JobPhase, Observation
-from headrace.scaler.policy.sharing import Others
+from headrace.scaler.policy.observations import JobPhase, ModelJob, Observation
+from headrace.scaler.policy.sharing import PeerWorkers
 
 NOW = 1_000_000.0
 
 
 def seen(
-    waiting: int = 0, running: int = 0, *jobs: Job, now: float = NOW, **more: Any
+    waiting: int = 0, running: int = 0, *jobs: ModelJob, now: float = NOW, **more: Any
 ) -> Observation:
     """A fresh observation."""
     given: dict[str, Any] = {
@@ -24,14 +24,14 @@ def seen(
     return Observation(waiting=waiting, running=running, jobs=jobs, **{**given, **more})
 
 
-def job(id: str, phase: JobPhase = JobPhase.READY, **more: Any) -> Job:
+def job(id: str, phase: JobPhase = JobPhase.READY, **more: Any) -> ModelJob:
     """A job that was submitted a while ago."""
     given: dict[str, Any] = {"submitted_at": NOW - 900}
     if phase is not JobPhase.WAITING:
         given["started_at"] = NOW - 600
     if phase not in {JobPhase.WAITING, JobPhase.LOADING}:
         given["ready_at"] = NOW - 400
-    return Job(id=id, phase=phase, **{**given, **more})
+    return ModelJob(id=id, phase=phase, **{**given, **more})
 
 
 phases = st.sampled_from(JobPhase)
@@ -39,12 +39,12 @@ ages = st.floats(0, 20_000)
 
 
 @st.composite
-def any_job(draw: st.DrawFn, id: str) -> Job:
+def any_job(draw: st.DrawFn, id: str) -> ModelJob:
     """A job in any phase, with times that fit it."""
     phase = draw(phases)
     age = draw(ages)
     moments = sorted(NOW - age * draw(st.floats(0, 1)) for _ in range(3))
-    return Job(
+    return ModelJob(
         id=id,
         phase=phase,
         submitted_at=moments[0],
@@ -66,7 +66,7 @@ def anything(draw: st.DrawFn) -> Observation:
         *jobs,
         arrived=draw(st.integers(0, 10_000)),
         completed=draw(st.integers(0, 10_000)),
-        elsewhere=Others(
+        elsewhere=PeerWorkers(
             ready_before=draw(st.integers(0, 3)),
             ready_after=draw(st.integers(0, 3)),
             loading_before=draw(st.integers(0, 2)),

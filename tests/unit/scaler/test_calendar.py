@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from headrace.catalogue.schedule import Window, parse
+from headrace.catalogue.schedule import ScheduleWindow, parse
 from headrace.scaler.policy.calendar import local, minimum, place_in
 from headrace.scaler.policy.decide import observe
 from headrace.scaler.policy.learned import Learned
@@ -38,7 +38,7 @@ def at(day: int, clock: str) -> datetime:
     ],
 )
 def test_windows(when: str, day: int, clock: str, holds: bool) -> None:
-    assert minimum([Window(when=when, min=2)], at(day, clock)) == (2 if holds else 0)
+    assert minimum([ScheduleWindow(when=when, min=2)], at(day, clock)) == (2 if holds else 0)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_what_is_no_window_is_refused(when: str) -> None:
 def test_workers_are_there_when_the_window_opens() -> None:
     spec = Scaling(
         max=4,
-        schedule=(Window(when="mon-fri 08:00-18:00", min=2),),
+        schedule=(ScheduleWindow(when="mon-fri 08:00-18:00", min=2),),
         timezone="Europe/Berlin",
         load_seconds=600.0,
     )

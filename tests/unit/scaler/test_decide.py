@@ -7,10 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.scaler.policy.decide import Cancel, Decision, Drain, Submit, decide, observe
+from headrace.scaler.policy.decide import CancelJob, Decision, DrainJob, SubmitJob, decide, observe
 from headrace.scaler.policy.learned import Learned
-from headrace.scaler.policy.observations import Ended, Job, JobPhase, Observation, Outcome
-from headrace.scaler.policy.sharing import Others
+from headrace.scaler.policy.observations import (
+    EndedJob,
+    JobOutcome,
+    JobPhase,
+    ModelJob,
+    Observation,
+)
+from headrace.scaler.policy.sharing import PeerWorkers
 from headrace.scaler.spec import Scaling
 from tests.unit.scaler.observed import NOW, anything, job, seen
 
@@ -40,7 +46,7 @@ def histories(draw: st.DrawFn) -> tuple[Learned, Scaling]:
 
 
 def submissions(decision: Decision) -> int:
-    return sum(isinstance(action, Submit) for action in decision.actions)
+    return sum(isinstance(action, SubmitJob) for action in decision.actions)
 
 
 @given(histories(), anything(), st.sampled_from(["queue_at", "jobs_at", "workers_at"]),
@@ -68,15 +74,15 @@ def test_what_holds_for_every_decision(history: tuple[Learned, Scaling], now: Ob
     assert decision.needed <= decision.desired
     assert submissions(decision) <= min(spec.submissions_per_minute, spec.max)
     touched = Counter(
-        action.job for action in decision.actions if isinstance(action, Cancel | Drain)
+        action.job for action in decision.actions if isinstance(action, CancelJob | DrainJob)
     )
     assert all(count == 1 for count in touched.values())
     for action in decision.actions:
-        if isinstance(action, Cancel):
+        if isinstance(action, CancelJob):
             assert phases[action.job] in {JobPhase.WAITING, JobPhase.LOADING}
-        if isinstance(action, Drain):
+        if isinstance(action, DrainJob):
             assert phases[action.job] is JobPhase.READY
-    drained = sum(isinstance(action, Drain) for action in decision.actions)
+    drained = sum(isinstance(action, DrainJob) for action in decision.actions)
     ready = sum(phase is JobPhase.READY for phase in phases.values())
     assert ready - drained >= min(ready, decision.needed)
 
@@ -103,7 +109,7 @@ def test_what_was_learned_survives_a_restart(history: tuple[Learned, Scaling]) -
 
 def test_the_first_request_wakes_a_cold_model() -> None:
     decision = observe(seen(1), SPEC, Learned(), NOW)
-    assert decision.actions == (Submit("1 requests wait"),)
+    assert decision.actions == (SubmitJob("1 requests wait"),)
     assert decision.desired == 1
 
 
@@ -142,9 +148,9 @@ def test_jobs_that_are_not_ready_go_first_when_demand_goes() -> None:
     ]
     assert [each.actions for each in decisions] == [
         (),
-        tuple(Cancel(name, "no longer needed") for name in ("new", "old", "loading")),
-        (*(Cancel(name, "no longer needed") for name in ("new", "old", "loading")),
-         Drain("ready", "no longer needed")),
+        tuple(CancelJob(name, "no longer needed") for name in ("new", "old", "loading")),
+        (*(CancelJob(name, "no longer needed") for name in ("new", "old", "loading")),
+         DrainJob("ready", "no longer needed")),
     ]  # fmt: skip
 
 
@@ -152,21 +158,21 @@ def test_the_worker_whose_walltime_ends_first_is_drained_first() -> None:
     jobs = (job("a", ends_at=NOW + 9000), job("b", ends_at=NOW + 5000), job("c", running=3))
     spec = Scaling(min=1, max=4, idle_seconds=0.0)
     drained = observe(seen(0, 0, *jobs), spec, Learned(), NOW).actions
-    assert [action.job for action in drained if isinstance(action, Drain)] == ["b", "a"]
+    assert [action.job for action in drained if isinstance(action, DrainJob)] == ["b", "a"]
 
 
 def test_a_job_that_never_becomes_ready_is_ended() -> None:
     slow = job("1", JobPhase.LOADING, started_at=NOW - 1900)
     actions = observe(seen(1, 0, slow), SPEC, Learned(), NOW).actions
-    assert actions[0] == Cancel("1", "not ready after 1800 s")
-    assert isinstance(actions[1], Submit), "and another one is tried"
+    assert actions[0] == CancelJob("1", "not ready after 1800 s")
+    assert isinstance(actions[1], SubmitJob), "and another one is tried"
 
 
 def test_a_successor_comes_only_for_a_worker_that_is_needed() -> None:
     ending = job("1", ends_at=NOW + 100, running=1)
     spec = Scaling(max=4, idle_seconds=60.0)
     busy = observe(seen(0, 1, ending), spec, Learned(), NOW)
-    assert busy.actions == (Submit("successor", "1"),)
+    assert busy.actions == (SubmitJob("successor", "1"),)
     idle = observe(seen(0, 0, ending), spec, Learned(), NOW)
     assert submissions(idle) == 0
     with_one = seen(0, 1, ending, job("2", JobPhase.WAITING))
@@ -185,7 +191,7 @@ def test_a_worker_lost_while_it_is_kept_has_a_successor() -> None:
         late = observe(seen(0, 0, waiting, now=NOW + later), spec, learned, NOW + later)
         assert late.actions == ()
     unkept = observe(seen(0, 0, waiting, now=NOW + 3700), spec, learned, NOW + 3700)
-    assert unkept.actions == (Cancel("2", "no longer needed"),)
+    assert unkept.actions == (CancelJob("2", "no longer needed"),)
 
 
 def test_the_successor_of_one_that_others_cannot_stand_in_for_comes_earlier() -> None:
@@ -196,22 +202,22 @@ def test_the_successor_of_one_that_others_cannot_stand_in_for_comes_earlier() ->
     ending = job("1", ends_at=NOW + 4000)
     others = [job(str(number)) for number in (2, 3, 4)]
 
-    def successors(*jobs: Job) -> list[str]:
+    def successors(*jobs: ModelJob) -> list[str]:
         actions = decide(seen(0, 1, *jobs), SPEC, learned, NOW).actions
-        return [each.successor_of for each in actions if isinstance(each, Submit)]
+        return [each.successor_of for each in actions if isinstance(each, SubmitJob)]
 
     assert "1" in successors(ending)
     assert "1" not in successors(ending, *others)
 
 
 def test_workers_of_other_clusters_count() -> None:
-    there = Others(ready_before=1)
+    there = PeerWorkers(ready_before=1)
     assert observe(seen(5, elsewhere=there), SPEC, Learned(), NOW).actions == ()
 
 
 def fail(learned: Learned, now: float, node: str, *, served: bool = False) -> Decision:
-    ended = Ended(
-        id="1", at=now, outcome=Outcome.FAILED, served=served, node=node, reason="out of memory"
+    ended = EndedJob(
+        id="1", at=now, outcome=JobOutcome.FAILED, served=served, node=node, reason="out of memory"
     )
     return observe(seen(3, 0, now=now, ended=(ended,)), SPEC, learned, now)
 
@@ -250,7 +256,7 @@ def test_one_that_served_is_replaced_at_once_though_others_failed_to_start_befor
 
 
 def test_preemption_is_no_failure() -> None:
-    ended = Ended(id="1", at=NOW, outcome=Outcome.PREEMPTED)
+    ended = EndedJob(id="1", at=NOW, outcome=JobOutcome.PREEMPTED)
     assert submissions(observe(seen(3, 0, ended=(ended,)), SPEC, Learned(), NOW)) == 1
 
 
@@ -261,7 +267,9 @@ def test_a_node_on_which_jobs_fail_is_avoided_for_a_while() -> None:
     fail(learned, NOW + 600, "good")
     now = NOW + 3000
     decision = observe(seen(1, now=now), SPEC, learned, now)
-    assert [action.avoid for action in decision.actions if isinstance(action, Submit)] == [("bad",)]
+    assert [action.avoid for action in decision.actions if isinstance(action, SubmitJob)] == [
+        ("bad",)
+    ]
     assert learned.failures.nodes_to_avoid(NOW + 7 * 3600) == ()
 
 
@@ -269,7 +277,7 @@ def test_a_node_on_which_jobs_fail_is_avoided_for_a_while() -> None:
 def test_submissions_have_a_cap(per_minute: int) -> None:
     spec = Scaling(min=20, max=20, submissions_per_minute=per_minute)
     learned = Learned()
-    jobs: list[Job] = []
+    jobs: list[ModelJob] = []
     for second in range(0, 121, 5):
         now = NOW + second
         decision = observe(seen(0, 0, *jobs, now=now), spec, learned, now)

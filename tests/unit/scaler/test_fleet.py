@@ -6,31 +6,31 @@ import pytest
 
 from headrace.catalogue import model
 from headrace.protocol.state import WorkerPhase, WorkerState
-from headrace.scaler.fleet import HUNG_SECONDS, SILENT_SECONDS, Fleet, Heard
-from headrace.scaler.model_state import Keeper
-from headrace.scaler.policy.observations import Ended, JobPhase, Outcome
+from headrace.scaler.fleet import HUNG_SECONDS, SILENT_SECONDS, Fleet, LastHeartbeat
+from headrace.scaler.model_state import ModelState
+from headrace.scaler.policy.observations import EndedJob, JobOutcome, JobPhase
 from headrace.slurm import states
 from headrace.slurm.record import Record
-from headrace.slurm.squeue import Job
+from headrace.slurm.squeue import SlurmJob
 from tests.unit.scaler.world import FILE
 
 NOW = 1_800_000_000.0
 NODE = "gpu7"
 
 
-def told(state: str, reason: str = "", **more: Any) -> Job:
+def told(state: str, reason: str = "", **more: Any) -> SlurmJob:
     """What squeue says of the job."""
     given: dict[str, Any] = {"submitted_at": NOW - 900}
     if state not in {"PENDING", "REQUEUE_HOLD"} and "starts_at" not in more:
         given |= {"starts_at": NOW - 600, "ends_at": NOW + 6000, "nodes": (NODE,)}
     record = Record("headrace", "north", "m", "ab", "s")
-    return Job(id=7, name="hr-m", state=states.parse(state), reason=reason, record=record,
+    return SlurmJob(id=7, name="hr-m", state=states.parse(state), reason=reason, record=record,
                **{**given, **more})  # fmt: skip
 
 
-def beat(phase: WorkerPhase, at: float = NOW, worker: str = "w" * 16, **more: Any) -> Heard:
+def beat(phase: WorkerPhase, at: float = NOW, worker: str = "w" * 16, **more: Any) -> LastHeartbeat:
     """What its worker says."""
-    return Heard(WorkerState(1, "north", "m", worker, phase, 4, 0, job=7, **more), at)
+    return LastHeartbeat(WorkerState(1, "north", "m", worker, phase, 4, 0, job=7, **more), at)
 
 
 def fleet(life: str) -> Fleet:
@@ -47,7 +47,7 @@ def fleet(life: str) -> Fleet:
     return made
 
 
-def end(made: Fleet, *jobs: Job) -> Ended:
+def end(made: Fleet, *jobs: SlurmJob) -> EndedJob:
     """The end of that job."""
     for _ in range(2):
         ended = made.update(jobs, [], NOW)
@@ -63,42 +63,44 @@ NEVER_RAN: dict[str, Any] = {"starts_at": None, "nodes": ()}
     ("life", "last", "outcome", "node", "reason"),
     [
         # What Slurm would never start: the model's fault, and no node's.
-        ("waiting", told("FAILED", "BadConstraints", **NEVER_RAN), Outcome.FAILED, "",
+        ("waiting", told("FAILED", "BadConstraints", **NEVER_RAN), JobOutcome.FAILED, "",
          "BadConstraints"),
         # Taken by a person or by Slurm: nobody's fault, wherever it was.
-        ("waiting", told("CANCELLED", **NEVER_RAN), Outcome.PREEMPTED, "", "CANCELLED"),
-        ("starting", told("CANCELLED"), Outcome.PREEMPTED, "", "CANCELLED"),
-        ("ready", told("CANCELLED"), Outcome.PREEMPTED, "", "CANCELLED"),
-        ("loading", told("PREEMPTED"), Outcome.PREEMPTED, "", "PREEMPTED"),
-        ("ready", told("PREEMPTED"), Outcome.PREEMPTED, "", "PREEMPTED"),
-        ("waiting", told("REVOKED", **NEVER_RAN), Outcome.PREEMPTED, "", "REVOKED"),
-        ("waiting", told("DEADLINE", "DeadLine", **NEVER_RAN), Outcome.PREEMPTED, "", "DeadLine"),
+        ("waiting", told("CANCELLED", **NEVER_RAN), JobOutcome.PREEMPTED, "", "CANCELLED"),
+        ("starting", told("CANCELLED"), JobOutcome.PREEMPTED, "", "CANCELLED"),
+        ("ready", told("CANCELLED"), JobOutcome.PREEMPTED, "", "CANCELLED"),
+        ("loading", told("PREEMPTED"), JobOutcome.PREEMPTED, "", "PREEMPTED"),
+        ("ready", told("PREEMPTED"), JobOutcome.PREEMPTED, "", "PREEMPTED"),
+        ("waiting", told("REVOKED", **NEVER_RAN), JobOutcome.PREEMPTED, "", "REVOKED"),
+        ("waiting", told("DEADLINE", "DeadLine", **NEVER_RAN), JobOutcome.PREEMPTED, "",
+         "DeadLine"),
         # The node's fault, even where it died before we saw the job there.
-        ("waiting", told("BOOT_FAIL"), Outcome.FAILED, NODE, "BOOT_FAIL"),
-        ("starting", told("FAILED", "JobLaunchFailure"), Outcome.FAILED, NODE, "JobLaunchFailure"),
-        ("starting", told("FAILED", "Prolog"), Outcome.FAILED, NODE, "Prolog"),
-        ("loading", told("NODE_FAIL", "NodeDown"), Outcome.FAILED, NODE, "NodeDown"),
-        ("ready", told("NODE_FAIL"), Outcome.FAILED, NODE, "NODE_FAIL"),
+        ("waiting", told("BOOT_FAIL"), JobOutcome.FAILED, NODE, "BOOT_FAIL"),
+        ("starting", told("FAILED", "JobLaunchFailure"), JobOutcome.FAILED, NODE,
+         "JobLaunchFailure"),
+        ("starting", told("FAILED", "Prolog"), JobOutcome.FAILED, NODE, "Prolog"),
+        ("loading", told("NODE_FAIL", "NodeDown"), JobOutcome.FAILED, NODE, "NodeDown"),
+        ("ready", told("NODE_FAIL"), JobOutcome.FAILED, NODE, "NODE_FAIL"),
         # The job's own: it would go wrong anywhere ...
-        ("loading", told("OUT_OF_MEMORY", "OutOfMemory"), Outcome.FAILED, "", "OutOfMemory"),
-        ("ready", told("OUT_OF_MEMORY"), Outcome.FAILED, "", "OUT_OF_MEMORY"),
-        ("loading", told("TIMEOUT", "TimeLimit"), Outcome.FAILED, "", "TimeLimit"),
-        ("loading", told("DEADLINE"), Outcome.FAILED, "", "DEADLINE"),
-        ("loading", told("COMPLETED"), Outcome.FAILED, "", "COMPLETED"),
+        ("loading", told("OUT_OF_MEMORY", "OutOfMemory"), JobOutcome.FAILED, "", "OutOfMemory"),
+        ("ready", told("OUT_OF_MEMORY"), JobOutcome.FAILED, "", "OUT_OF_MEMORY"),
+        ("loading", told("TIMEOUT", "TimeLimit"), JobOutcome.FAILED, "", "TimeLimit"),
+        ("loading", told("DEADLINE"), JobOutcome.FAILED, "", "DEADLINE"),
+        ("loading", told("COMPLETED"), JobOutcome.FAILED, "", "COMPLETED"),
         # ... or perhaps not: a node on which this comes again is avoided.
-        ("loading", told("FAILED", "NonZeroExitCode"), Outcome.FAILED, NODE, "NonZeroExitCode"),
-        ("ready", told("FAILED", "NonZeroExitCode"), Outcome.FAILED, NODE, "NonZeroExitCode"),
+        ("loading", told("FAILED", "NonZeroExitCode"), JobOutcome.FAILED, NODE, "NonZeroExitCode"),
+        ("ready", told("FAILED", "NonZeroExitCode"), JobOutcome.FAILED, NODE, "NonZeroExitCode"),
         # As it should be.
-        ("ready", told("TIMEOUT", "TimeLimit"), Outcome.DONE, "", "TimeLimit"),
-        ("ready", told("COMPLETED"), Outcome.DONE, "", "COMPLETED"),
+        ("ready", told("TIMEOUT", "TimeLimit"), JobOutcome.DONE, "", "TimeLimit"),
+        ("ready", told("COMPLETED"), JobOutcome.DONE, "", "COMPLETED"),
         # Gone without a word.
-        ("waiting", None, Outcome.FAILED, "", "vanished"),
-        ("loading", None, Outcome.FAILED, NODE, "vanished"),
-        ("ready", None, Outcome.DONE, NODE, "vanished"),
+        ("waiting", None, JobOutcome.FAILED, "", "vanished"),
+        ("loading", None, JobOutcome.FAILED, NODE, "vanished"),
+        ("ready", None, JobOutcome.DONE, NODE, "vanished"),
     ],
 )  # fmt: skip
 def test_how_an_end_is_judged(
-    life: str, last: Job | None, outcome: Outcome, node: str, reason: str
+    life: str, last: SlurmJob | None, outcome: JobOutcome, node: str, reason: str
 ) -> None:
     ended = end(fleet(life), *([] if last is None else [last]))
     assert (ended.outcome, ended.node, ended.reason) == (outcome, node, reason)
@@ -106,7 +108,7 @@ def test_how_an_end_is_judged(
 
 
 def test_what_we_end_is_no_failure_unless_it_is_why() -> None:
-    for failure, outcome in (("", Outcome.DONE), ("not ready after 300 s", Outcome.FAILED)):
+    for failure, outcome in (("", JobOutcome.DONE), ("not ready after 300 s", JobOutcome.FAILED)):
         made = fleet("loading")
         made.let_go("7", failure)
         ended = end(made, told("CANCELLED"))
@@ -129,7 +131,7 @@ def test_a_job_that_started_before_it_could_be_cancelled_goes_on_and_may_fail() 
     made = fleet("waiting")
     made.let_go("7")
     made.update([told("RUNNING")], [], NOW - 500)
-    assert end(made, told("FAILED", "NonZeroExitCode")).outcome is Outcome.FAILED
+    assert end(made, told("FAILED", "NonZeroExitCode")).outcome is JobOutcome.FAILED
 
 
 def test_a_job_that_is_queued_again_begins_anew() -> None:
@@ -176,7 +178,7 @@ def test_slurms_word_on_the_end_of_the_walltime_counts() -> None:
         NOW,
     )
     assert made.known["s"].ends_at == NOW + 1200
-    keeper = Keeper(model.read(FILE))
+    keeper = ModelState(model.read(FILE))
     assert keeper.scaling(None, 30.0).walltime_seconds == 4 * 3600
     keeper.fleet = made
     assert keeper.scaling(None, 30.0).walltime_seconds == 1800
@@ -187,7 +189,7 @@ def test_a_worker_that_falls_silent_does_not_count_until_it_is_heard_again() -> 
     made = fleet("ready")
     later = made.known["s"].heard_at + SILENT_SECONDS + 1
 
-    def phase(*heard: Heard, since: float | None = 0.0) -> JobPhase:
+    def phase(*heard: LastHeartbeat, since: float | None = 0.0) -> JobPhase:
         made.update([told("RUNNING")], heard, later, since)
         return made.known["s"].phase
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.scaler.policy.counterfactual import Replay
+from headrace.scaler.policy.counterfactual import Counterfactual
 from headrace.scaler.policy.forecast import BINS_PER_DAY, Forecast, place_after
 from headrace.scaler.policy.samples import KEPT, Samples, left_over
-from headrace.scaler.policy.scale_down import Gaps
+from headrace.scaler.policy.scale_down import IdleGaps
 from headrace.scaler.policy.staffing import catch_up, waiting, workers
 
 
@@ -61,7 +61,7 @@ def test_who_would_be_ready_too_late_is_not_started() -> None:
 @given(st.floats(20, 5000))
 @settings(deadline=None)
 def test_one_who_knows_nothing_pays_at_most_double(restart: float) -> None:
-    kept = Gaps().keep(restart)
+    kept = IdleGaps().keep(restart)
     for gap in (0.1 * restart, 0.99 * restart, 1.01 * restart, 50 * restart):
         paid = gap if gap <= kept else kept + restart
         assert paid <= 2 * min(gap, restart) + 1e-6
@@ -72,7 +72,7 @@ def test_one_who_knows_nothing_pays_at_most_double(restart: float) -> None:
 def test_known_gaps_cost_nearly_as_little_as_the_best_time_for_them(
     gaps: list[float], restart: float
 ) -> None:
-    known = Gaps()
+    known = IdleGaps()
     for gap in gaps:
         known.add(gap)
 
@@ -136,7 +136,7 @@ def test_the_day_before_tells_the_morning() -> None:
 
 def test_the_replay_learns_what_the_formula_misses() -> None:
     """Bursts that overwhelm two workers, but not three."""
-    replay = Replay()
+    replay = Counterfactual()
     for step in range(4000):
         burst = 60 if step % 60 == 0 else 0
         replay.observe(burst, 1.0, slots=8, most=16, service=1.0, load=1.0, peakedness=1.0)

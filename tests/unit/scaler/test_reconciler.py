@@ -9,7 +9,7 @@ import pytest
 from headrace.catalogue import status
 from headrace.protocol.plan import ModelPhase
 from headrace.scaler.workers import Workers
-from headrace.slurm.states import Phase
+from headrace.slurm.states import SlurmPhase
 from headrace.testing.fake_cluster import FakeOptions
 from headrace.testing.fake_slurm import Fault
 from tests.unit.scaler.world import MODEL, World
@@ -48,7 +48,7 @@ def test_the_first_request_starts_a_job_at_once_and_silence_ends_it(world: World
 def test_a_burst_goes_to_the_maximum_and_back_without_flapping(world: World) -> None:
     world.queue.waiting = 200
     world.pass_(600)
-    assert len(world.jobs(Phase.RUNNING)) == 3
+    assert len(world.jobs(SlurmPhase.RUNNING)) == 3
     world.queue.waiting, world.queue.delivered = 0, 200
     world.pass_(1200)
     assert world.jobs() == []
@@ -59,18 +59,18 @@ def test_a_burst_goes_to_the_maximum_and_back_without_flapping(world: World) -> 
 def test_a_squeue_that_errs_changes_nothing_that_runs(world: World, fault: Fault) -> None:
     world.queue.waiting = 1
     world.pass_(120)
-    (job,) = world.jobs(Phase.RUNNING)
+    (job,) = world.jobs(SlurmPhase.RUNNING)
     world.slurm.fault = fault
     world.queue.waiting, world.queue.delivered = 0, 1  # it would be let go by now
     before = world.submissions()
     world.pass_(900)
-    assert [each.id for each in world.jobs(Phase.RUNNING)] == [job.id]
+    assert [each.id for each in world.jobs(SlurmPhase.RUNNING)] == [job.id]
     world.queue.waiting = 50
     world.pass_(300)
     assert world.submissions() == before
     world.slurm.fault = Fault.NONE
     world.pass_(120)
-    assert job.id in {each.id for each in world.jobs(Phase.RUNNING)}
+    assert job.id in {each.id for each in world.jobs(SlurmPhase.RUNNING)}
 
 
 def test_a_queue_that_cannot_be_read_changes_nothing(world: World) -> None:
@@ -78,7 +78,7 @@ def test_a_queue_that_cannot_be_read_changes_nothing(world: World) -> None:
     world.pass_(120)
     world.queue.down = True
     world.pass_(1800)
-    assert len(world.jobs(Phase.RUNNING)) == 1
+    assert len(world.jobs(SlurmPhase.RUNNING)) == 1
 
 
 def test_workers_that_cannot_be_heard_are_left_alone(world: World) -> None:
@@ -87,7 +87,7 @@ def test_workers_that_cannot_be_heard_are_left_alone(world: World) -> None:
     world.heard = False
     world.queue.waiting, world.queue.delivered = 0, 1
     world.pass_(1800)
-    assert len(world.jobs(Phase.RUNNING)) == 1
+    assert len(world.jobs(SlurmPhase.RUNNING)) == 1
 
 
 def test_a_lost_answer_of_sbatch_is_no_second_job(world: World) -> None:
@@ -112,7 +112,7 @@ def test_a_job_that_dies_again_and_again_is_given_up_with_its_reason(world: Worl
     world.queue.waiting = 1
     for _ in range(600):
         plan = world.pass_(30)
-        for job in world.jobs(Phase.RUNNING):
+        for job in world.jobs(SlurmPhase.RUNNING):
             world.slurm.finish(job.id, exit_code=1)
         if plan.phase is ModelPhase.FAILED:
             break
@@ -136,20 +136,20 @@ def test_when_what_failed_everywhere_is_well_again_there_are_nodes_left(tmp_path
     world.queue.waiting = 1
     for _ in range(300):
         world.pass_(10)
-        for job in world.jobs(Phase.RUNNING):
+        for job in world.jobs(SlurmPhase.RUNNING):
             world.slurm.finish(job.id, exit_code=1)
     assert world.rounds.keepers[MODEL].phase is ModelPhase.FAILED
     world.pass_(3700)
-    assert len(world.jobs(Phase.RUNNING)) == 1
+    assert len(world.jobs(SlurmPhase.RUNNING)) == 1
 
 
 def test_a_worker_that_hangs_is_replaced(world: World) -> None:
     world.queue.waiting = 1
     world.pass_(120)
-    (job,) = world.jobs(Phase.RUNNING)
+    (job,) = world.jobs(SlurmPhase.RUNNING)
     world.mute.add(job.id)
     world.pass_(300)
-    assert job.id not in {each.id for each in world.jobs(Phase.RUNNING)}
+    assert job.id not in {each.id for each in world.jobs(SlurmPhase.RUNNING)}
     assert len(world.jobs()) == 1
 
 
@@ -160,7 +160,7 @@ def test_a_model_that_is_taken_away_is_drained(world: World) -> None:
     world.queue.waiting, world.queue.delivered = 0, 1
     plan = world.pass_(5)
     assert plan.removed
-    assert len(world.jobs(Phase.RUNNING)) <= 1
+    assert len(world.jobs(SlurmPhase.RUNNING)) <= 1
 
 
 def test_the_status_tells_who_writes_it(world: World) -> None:
@@ -176,7 +176,7 @@ def test_a_job_whose_model_went_while_nobody_looked_ends(tmp_path: Path, mute: b
     world = World(tmp_path, options=FakeOptions(drain_seconds=None))
     world.queue.waiting = 1
     world.pass_(120)
-    (job,) = world.jobs(Phase.RUNNING)
+    (job,) = world.jobs(SlurmPhase.RUNNING)
     (world.folder / "models.d" / "m.toml").unlink()
     world.workers = Workers("north")
     world.rounds = world.new_scaler()
@@ -219,7 +219,7 @@ def test_a_bad_file_is_told_and_harms_no_model(world: World) -> None:
     assert any("bad.toml" in problem for problem in world.rounds.problems)
     world.queue.waiting = 1
     world.pass_(120)
-    assert len(world.jobs(Phase.RUNNING)) == 1
+    assert len(world.jobs(SlurmPhase.RUNNING)) == 1
 
 
 def test_a_client_that_would_not_wait_wakes_the_model_all_the_same(world: World) -> None:
@@ -237,5 +237,5 @@ def test_jobs_whose_file_is_bad_just_now_are_left_alone(world: World) -> None:
     world.rounds = world.new_scaler()
     world.now += 5
     asyncio.run(world.rounds.run(listening_since=0.0))
-    assert len(world.jobs(Phase.RUNNING)) == 1
+    assert len(world.jobs(SlurmPhase.RUNNING)) == 1
     assert "scancel" not in world.slurm.calls

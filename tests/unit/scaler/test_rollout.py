@@ -5,20 +5,20 @@ from pathlib import Path
 import pytest
 
 from headrace.protocol.plan import ModelPhase
-from headrace.scaler.fleet import Known
-from headrace.scaler.policy.decide import Cancel, Drain
+from headrace.scaler.fleet import KnownJob
+from headrace.scaler.policy.decide import CancelJob, DrainJob
 from headrace.scaler.policy.observations import JobPhase
 from headrace.scaler.rollout import REASON, renew
 from headrace.slurm import record
-from headrace.slurm.states import Phase
+from headrace.slurm.states import SlurmPhase
 from headrace.testing.fake_cluster import FakeOptions
 from tests.unit.scaler.world import MODEL, World
 
 NOW = 1_000_000.0
 
 
-def known(number: int, generation: str, phase: JobPhase, ends_at: float = 0.0) -> Known:
-    return Known(f"s{number}", number, NOW - 900, generation, phase, ends_at=ends_at,
+def known(number: int, generation: str, phase: JobPhase, ends_at: float = 0.0) -> KnownJob:
+    return KnownJob(f"s{number}", number, NOW - 900, generation, phase, ends_at=ends_at,
                  relieves=generation == "new")  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def test_what_is_new_is_shown_as_it_is() -> None:
 def test_of_what_is_older_that_which_serves_is_shown_as_at_its_end() -> None:
     fleet = [known(place, "old", phase, ends_at=NOW + 900) for place, phase in enumerate(JobPhase)]
     renewal = renew(fleet, "new", NOW)
-    assert renewal.actions == (Cancel("?s0", REASON),)
+    assert renewal.actions == (CancelJob("?s0", REASON),)
     assert [(job.phase, job.ends_at < NOW) for job in renewal.jobs] == [
         (JobPhase.LOADING, False),
         (JobPhase.READY, True),
@@ -49,10 +49,10 @@ def test_each_new_worker_relieves_one_older_one_and_goes_on_to_say_so() -> None:
     ]
     for _ in range(3):  # as long as the older one has not gone
         renewal = renew(fleet, "new", NOW)
-        assert renewal.actions == (Drain("2", REASON),)
+        assert renewal.actions == (DrainJob("2", REASON),)
         assert [job.id for job in renewal.jobs] == ["1", "3", "4"]
     fleet[3].phase = JobPhase.READY
-    assert renew(fleet, "new", NOW).actions == (Drain("1", REASON), Drain("2", REASON))
+    assert renew(fleet, "new", NOW).actions == (DrainJob("1", REASON), DrainJob("2", REASON))
 
 
 @pytest.fixture
@@ -70,14 +70,14 @@ def rewrite(world: World, old: str, new: str) -> str:
     return world.rounds.keepers[MODEL].model.generation
 
 
-def hashes(world: World, *phases: Phase) -> list[str]:
+def hashes(world: World, *phases: SlurmPhase) -> list[str]:
     """The generations of the jobs that there are."""
     records = [record.parse(job.comment) for job in world.jobs(*phases)]
     return [each.spec_hash for each in records if each is not None]
 
 
 def serving(world: World) -> int:
-    return sum(world.serves(job) for job in world.jobs(Phase.RUNNING))
+    return sum(world.serves(job) for job in world.jobs(SlurmPhase.RUNNING))
 
 
 @pytest.mark.parametrize("waiting", [0, 50])
@@ -116,7 +116,7 @@ def test_what_waits_is_submitted_anew_at_once(tmp_path: Path) -> None:
     world = World(tmp_path, options=FakeOptions(max_running=0))
     world.queue.waiting = 1
     world.pass_(60)
-    assert len(world.jobs(Phase.WAITING)) == 1
+    assert len(world.jobs(SlurmPhase.WAITING)) == 1
     new = rewrite(world, "gpu:1", "gpu:2")
     assert hashes(world) == [new]
 
@@ -137,7 +137,7 @@ def test_a_new_version_that_fails_leaves_the_older_one_in_service(world: World) 
     new = rewrite(world, "serve", "srve")
     for _ in range(300):
         plan = world.pass_(10)
-        for job in world.jobs(Phase.RUNNING):
+        for job in world.jobs(SlurmPhase.RUNNING):
             if job.id != old.id:
                 world.slurm.finish(job.id, exit_code=127)
         assert plan.phase is ModelPhase.READY

@@ -9,17 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.protocol.plan import Facts, ModelPhase, Plan
-from headrace.scaler.peer_clusters import MAX_PLANS, Neighbours
+from headrace.scaler.peer_clusters import MAX_PLANS, PeerClusters
 from headrace.scaler.policy import sharing
 from headrace.scaler.policy.sharing import (
     DOUBT_SECONDS,
     MOST,
     NOBODY,
     PATIENCE_SECONDS,
-    Others,
-    Trust,
+    PeerTrust,
+    PeerWorkers,
 )
-from headrace.slurm.states import Phase
+from headrace.slurm.states import SlurmPhase
 from headrace.testing.fake_cluster import FakeOptions
 from tests.unit.scaler.world import MODEL, Queue, World
 
@@ -84,36 +84,36 @@ def test_alone_everything_is_ours(total: int, ready: int, loading: int) -> None:
 def test_who_serves_comes_before_who_loads(
     total: int, ready: int, loading: int, others: dict[str, int], ours: int
 ) -> None:
-    assert sharing.share(total, ready, loading, Others(**others)) == ours
+    assert sharing.share(total, ready, loading, PeerWorkers(**others)) == ours
 
 
 def test_what_waits_elsewhere_does_not_count_and_absurd_counts_are_cut() -> None:
     assert sharing.others([plan("a", pending=9)], "m") == NOBODY
     absurd = [plan("a", 10**9, -5), plan("b", 10**9, 7), plan("z", -(10**9), 10**9)]
-    assert sharing.others(absurd, "m") == Others(
+    assert sharing.others(absurd, "m") == PeerWorkers(
         ready_before=MOST, loading_before=7, loading_after=MOST
     )
 
 
 def test_plans_of_others_are_kept_while_they_are_fresh() -> None:
-    here = Neighbours("m", 30.0)
+    here = PeerClusters("m", 30.0)
     here.hear(plan("a", 1), 100.0)
     here.hear(plan("m", 5), 100.0)
     here.hear(plan("a", 2), 110.0)
-    assert here.of(MODEL, 139.0) == Others(ready_before=2)
+    assert here.of(MODEL, 139.0) == PeerWorkers(ready_before=2)
     assert here.of(MODEL, 141.0) == NOBODY
     assert here.of("other", 139.0) == NOBODY
     for number in range(MAX_PLANS):
         here.hear(plan(f"n{number}"), 139.0)
     here.hear(plan("z", 1), 139.0)
-    assert here.of(MODEL, 139.0) == Others(ready_before=2), "there is a bound"
+    assert here.of(MODEL, 139.0) == PeerWorkers(ready_before=2), "there is a bound"
     here.forget(1000.0)
     here.hear(plan("z", 1), 1000.0)
-    assert here.of(MODEL, 1000.0) == Others(ready_after=1)
+    assert here.of(MODEL, 1000.0) == PeerWorkers(ready_after=1)
 
 
 def test_a_claim_is_believed_as_long_as_the_queue_goes_down() -> None:
-    trust, claim, load = Trust(), Others(ready_before=3), 30.0
+    trust, claim, load = PeerTrust(), PeerWorkers(ready_before=3), 30.0
     limit = PATIENCE_SECONDS + 2 * load
     assert trust.believed(NOBODY, 500.0, load, 0.0) == NOBODY
     assert trust.believed(claim, 505.0, load, 5.0) == claim, "they have only just come"
@@ -177,7 +177,7 @@ class Clusters:
             world.serves(job)
             for name, world in self.worlds.items()
             if name in (names or self.worlds.keys() - self.gone - self.cut_off)
-            for job in world.jobs(Phase.RUNNING)
+            for job in world.jobs(SlurmPhase.RUNNING)
         )
 
     def jobs(self) -> int:
@@ -246,7 +246,7 @@ def test_the_worker_of_a_cluster_that_vanishes_is_replaced(two: Clusters) -> Non
     took = two.pass_(600, lambda: two.serving() > 0)
     stale = two.worlds["south"].rounds.options.stale_seconds
     assert stale <= took <= stale + START
-    assert two.worlds["north"].jobs(Phase.RUNNING), "which nobody ends meanwhile"
+    assert two.worlds["north"].jobs(SlurmPhase.RUNNING), "which nobody ends meanwhile"
     two.gone.clear()
     two.worlds["north"].now = two.worlds["south"].now
     two.pass_(900)

@@ -15,12 +15,12 @@ from headrace.protocol.state import WorkerPhase, WorkerState
 from headrace.runtime.logging import setup
 from headrace.runtime.nats.bus import BusError
 from headrace.runtime.nats.jetstream import ConsumerInfo, Position
-from headrace.scaler.metrics import Metrics
+from headrace.scaler.metrics import ScalerMetrics
 from headrace.scaler.options import ScalerOptions
-from headrace.scaler.reconciler import Rounds
+from headrace.scaler.reconciler import Reconciler
 from headrace.scaler.workers import Workers
 from headrace.slurm import states
-from headrace.slurm.states import Phase
+from headrace.slurm.states import SlurmPhase
 from headrace.testing.fake_cluster import FakeOptions
 from headrace.testing.fake_job import FakeJob
 from headrace.testing.fake_slurm import FakeSlurm
@@ -91,7 +91,7 @@ class World:
         (folder / "models.d" / "m.toml").write_text(FILE)
         self.rounds = self.new_scaler()
 
-    def new_scaler(self) -> Rounds:
+    def new_scaler(self) -> Reconciler:
         options = ScalerOptions(
             cluster=self.cluster,
             models=str(self.folder / "models.d"),
@@ -100,14 +100,14 @@ class World:
         Path(options.state).mkdir(exist_ok=True)
         queue: Any = self.queue
         self.registry = CollectorRegistry()
-        return Rounds(
+        return Reconciler(
             options, self.slurm, queue, self.workers, log=setup("test", "error"),
-            metrics=Metrics(self.registry, self.cluster), clock=lambda: self.now,
+            metrics=ScalerMetrics(self.registry, self.cluster), clock=lambda: self.now,
         )  # fmt: skip
 
-    def jobs(self, *phases: Phase) -> list[FakeJob]:
+    def jobs(self, *phases: SlurmPhase) -> list[FakeJob]:
         """Jobs that are not over, or those in the phases asked for."""
-        wanted = phases or (Phase.WAITING, Phase.RUNNING, Phase.ENDING)
+        wanted = phases or (SlurmPhase.WAITING, SlurmPhase.RUNNING, SlurmPhase.ENDING)
         return [
             job
             for job in self.slurm.cluster.jobs.values()
@@ -121,7 +121,7 @@ class World:
     def beat(self, step: float = 0.0) -> None:
         """What workers tell, `step` seconds later."""
         self.now += step
-        for job in self.jobs(Phase.RUNNING):
+        for job in self.jobs(SlurmPhase.RUNNING):
             if job.id in self.mute:
                 continue
             phase = WorkerPhase.READY if self.serves(job) else WorkerPhase.LOADING

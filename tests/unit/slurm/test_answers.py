@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.slurm import sbatch, scontrol, sinfo, times
-from headrace.slurm.output import Output
-from headrace.slurm.sbatch import Outcome
+from headrace.slurm.output import CommandOutput
+from headrace.slurm.sbatch import SubmitOutcome
 from headrace.slurm.sinfo import Node, Partition
-from headrace.slurm.states import Phase
+from headrace.slurm.states import SlurmPhase
 from tests.unit.slurm.outputs import recorded
 
 FAILED = "sbatch: error: Batch job submission failed: "
@@ -18,50 +18,68 @@ FAILED = "sbatch: error: Batch job submission failed: "
     ("output", "job"),
     [
         (recorded("sbatch"), 9),
-        (Output(0, "1234;cluster-b\n"), 1234),
-        (Output(0, "1234\n", "sbatch: lua: your job was given the QOS short\n"), 1234),
-        (Output(0, "Welcome!\n1234\n"), 1234),
-        (Output(0, "Submitted batch job 1234\n"), 1234),
+        (CommandOutput(0, "1234;cluster-b\n"), 1234),
+        (CommandOutput(0, "1234\n", "sbatch: lua: your job was given the QOS short\n"), 1234),
+        (CommandOutput(0, "Welcome!\n1234\n"), 1234),
+        (CommandOutput(0, "Submitted batch job 1234\n"), 1234),
     ],
 )
-def test_accepted(output: Output, job: int) -> None:
+def test_accepted(output: CommandOutput, job: int) -> None:
     submission = sbatch.parse(output)
-    assert (submission.outcome, submission.job) == (Outcome.ACCEPTED, job)
+    assert (submission.outcome, submission.job) == (SubmitOutcome.ACCEPTED, job)
 
 
 @pytest.mark.parametrize(
     ("output", "outcome", "reason"),
     [
-        (recorded("sbatch_partition"), Outcome.REFUSED, "Invalid partition name"),
-        (recorded("sbatch_gpus"), Outcome.REFUSED, "node configuration is not available"),
-        (recorded("sbatch_no_script"), Outcome.REFUSED, "sbatch"),
-        (recorded("sbatch_down"), Outcome.BUSY, "Unable to contact slurm controller"),
+        (recorded("sbatch_partition"), SubmitOutcome.REFUSED, "Invalid partition name"),
+        (recorded("sbatch_gpus"), SubmitOutcome.REFUSED, "node configuration is not available"),
+        (recorded("sbatch_no_script"), SubmitOutcome.REFUSED, "sbatch"),
+        (recorded("sbatch_down"), SubmitOutcome.BUSY, "Unable to contact slurm controller"),
         (
-            Output(1, stderr=f"{FAILED}Job violates accounting/QOS policy (job submit limit)"),
-            Outcome.BUSY,
+            CommandOutput(
+                1, stderr=f"{FAILED}Job violates accounting/QOS policy (job submit limit)"
+            ),
+            SubmitOutcome.BUSY,
             "policy",
         ),
         (
-            Output(1, stderr=f"{FAILED}Slurm temporarily unable to accept job, sleeping"),
-            Outcome.BUSY,
+            CommandOutput(1, stderr=f"{FAILED}Slurm temporarily unable to accept job, sleeping"),
+            SubmitOutcome.BUSY,
             "temporarily",
         ),
-        (Output(1, stderr="munge: error: If munged is up, restart"), Outcome.BUSY, "munge"),
-        (Output(1, stderr=f"{FAILED}Invalid account"), Outcome.REFUSED, "Invalid account"),
         (
-            Output(1, stderr=f"{FAILED}Socket timed out on send/recv operation"),
-            Outcome.UNSURE,
+            CommandOutput(1, stderr="munge: error: If munged is up, restart"),
+            SubmitOutcome.BUSY,
+            "munge",
+        ),
+        (
+            CommandOutput(1, stderr=f"{FAILED}Invalid account"),
+            SubmitOutcome.REFUSED,
+            "Invalid account",
+        ),
+        (
+            CommandOutput(1, stderr=f"{FAILED}Socket timed out on send/recv operation"),
+            SubmitOutcome.UNSURE,
             "timed out",
         ),
-        (Output(None, failure="sbatch did not answer in 60 s"), Outcome.UNSURE, "did not answer"),
-        (Output(None, failure="cannot start sbatch: no such file"), Outcome.BUSY, "cannot start"),
-        (Output(0), Outcome.UNSURE, "no job id"),
-        (Output(0, "ok\n"), Outcome.UNSURE, "no job id"),
-        (Output(0, "0\n"), Outcome.UNSURE, "no job id"),
-        (Output(1, "1234\n"), Outcome.REFUSED, "exit code 1"),
+        (
+            CommandOutput(None, failure="sbatch did not answer in 60 s"),
+            SubmitOutcome.UNSURE,
+            "did not answer",
+        ),
+        (
+            CommandOutput(None, failure="cannot start sbatch: no such file"),
+            SubmitOutcome.BUSY,
+            "cannot start",
+        ),
+        (CommandOutput(0), SubmitOutcome.UNSURE, "no job id"),
+        (CommandOutput(0, "ok\n"), SubmitOutcome.UNSURE, "no job id"),
+        (CommandOutput(0, "0\n"), SubmitOutcome.UNSURE, "no job id"),
+        (CommandOutput(1, "1234\n"), SubmitOutcome.REFUSED, "exit code 1"),
     ],
 )
-def test_not_accepted(output: Output, outcome: Outcome, reason: str) -> None:
+def test_not_accepted(output: CommandOutput, outcome: SubmitOutcome, reason: str) -> None:
     submission = sbatch.parse(output)
     assert (submission.outcome, submission.job) == (outcome, 0)
     assert reason in submission.reason
@@ -69,8 +87,8 @@ def test_not_accepted(output: Output, outcome: Outcome, reason: str) -> None:
 
 @given(st.text(), st.text(), st.sampled_from([0, 1, None]))
 def test_any_answer_of_sbatch(stdout: str, stderr: str, code: int | None) -> None:
-    submission = sbatch.parse(Output(code, stdout, stderr))
-    assert (submission.job > 0) == (submission.outcome is Outcome.ACCEPTED)
+    submission = sbatch.parse(CommandOutput(code, stdout, stderr))
+    assert (submission.job > 0) == (submission.outcome is SubmitOutcome.ACCEPTED)
 
 
 def test_nodes() -> None:
@@ -100,7 +118,7 @@ def test_nodes_as_json() -> None:
       {"name": "b", "state": ["IDLE", "DRAIN"], "reason": "bad fan",
        "gres": "gpu:h100:8(S:0-1)", "partitions": ["low", "high"]},
       {"name": "c", "state": ["DOWN", "NOT_RESPONDING"]}, {"name": "a b", "state": "idle"}, 7]}"""
-    answer = sinfo.parse_nodes_json(Output(0, text))
+    answer = sinfo.parse_nodes_json(CommandOutput(0, text))
     assert answer.malformed == 2
     a, b, c = answer.nodes
     assert (a.usable, a.gpus, b.usable, b.gpus, b.partitions) == (
@@ -128,7 +146,7 @@ def test_partitions() -> None:
 
 
 def test_no_nodes_is_no_answer() -> None:
-    for output in (recorded("sinfo_down"), Output(0), Output(0, "gpu1 idle")):
+    for output in (recorded("sinfo_down"), CommandOutput(0), CommandOutput(0, "gpu1 idle")):
         assert sinfo.parse_nodes(output).problem
         assert sinfo.parse_partitions(output).problem
 
@@ -154,7 +172,7 @@ def test_gpus(gres: str, count: int) -> None:
 
 @given(st.text())
 def test_any_answer_of_sinfo_and_scontrol(text: str) -> None:
-    output = Output(0, text)
+    output = CommandOutput(0, text)
     sinfo.parse_nodes(output)
     sinfo.parse_nodes_json(output)
     sinfo.parse_partitions(output)
@@ -167,7 +185,7 @@ def test_one_job_in_full() -> None:
     detail = scontrol.parse_job(recorded("show_job"))
     assert detail.problem == ""
     assert detail.job is not None
-    assert (detail.job.id, detail.job.phase) == (1, Phase.RUNNING)
+    assert (detail.job.id, detail.job.phase) == (1, SlurmPhase.RUNNING)
     assert detail.job.record is not None
     assert detail.job.record.model == "qwen3-8b"
     assert (detail.job.time_limit, detail.job.nodes) == (120, ("gpu1",))
@@ -176,9 +194,9 @@ def test_one_job_in_full() -> None:
 
 def test_a_comment_does_not_pass_for_fields() -> None:
     text = recorded("show_job").stdout.replace("Comment=", "Comment=JobState=FAILED ExitCode=9:0 ")
-    detail = scontrol.parse_job(Output(0, text))
+    detail = scontrol.parse_job(CommandOutput(0, text))
     assert detail.job is not None
-    assert (detail.job.phase, detail.exit_code) == (Phase.RUNNING, 0)
+    assert (detail.job.phase, detail.exit_code) == (SlurmPhase.RUNNING, 0)
 
 
 def test_changes() -> None:
@@ -198,4 +216,4 @@ def test_ping() -> None:
     assert (down.up, down.down) == ((), ("controller",))
     assert down.problem
     both = "Slurmctld(primary) at a is DOWN\nSlurmctld(backup1) at b is UP\n"
-    assert scontrol.parse_ping(Output(0, both)) == scontrol.Ping(("b",), ("a",))
+    assert scontrol.parse_ping(CommandOutput(0, both)) == scontrol.Ping(("b",), ("a",))

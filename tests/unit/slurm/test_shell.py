@@ -10,7 +10,7 @@ import pytest
 from headrace.slurm import client, shell
 from headrace.slurm.client import SlurmClient
 from headrace.slurm.commands import Command, Commands
-from headrace.slurm.sbatch import Outcome
+from headrace.slurm.sbatch import SubmitOutcome
 
 pytestmark = pytest.mark.anyio
 PATH = "/usr/bin:/bin"
@@ -108,7 +108,7 @@ async def test_the_client_never_raises_for_what_slurm_does(tmp_path: Path) -> No
     assert "did not answer" in (await slurm.ping()).problem
     assert "did not answer" in (await slurm.detail(1)).problem
     assert "cannot start" in (await slurm.cancel([1])).problem
-    assert (await slurm.submit("#!/bin/sh\n")).outcome is Outcome.BUSY
+    assert (await slurm.submit("#!/bin/sh\n")).outcome is SubmitOutcome.BUSY
 
 
 async def test_many_jobs_are_cancelled_in_as_many_commands_as_it_takes(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.slurm import states
-from headrace.slurm.states import Cause, JobState, Phase
+from headrace.slurm.states import Cause, JobState, SlurmPhase
 
 SHORT = {
     "BF": "BOOT_FAIL",
@@ -43,29 +43,29 @@ def test_long_and_compact_names_are_the_same(short: str, long: str) -> None:
 @pytest.mark.parametrize(
     ("word", "phase", "cause"),
     [
-        ("PENDING", Phase.WAITING, Cause.NONE),
-        ("CONFIGURING", Phase.WAITING, Cause.NONE),
-        ("REQUEUED", Phase.WAITING, Cause.NONE),
-        ("SPECIAL_EXIT", Phase.WAITING, Cause.NONE),
-        ("RUNNING", Phase.RUNNING, Cause.NONE),
-        ("SUSPENDED", Phase.RUNNING, Cause.NONE),
-        ("COMPLETING", Phase.ENDING, Cause.NONE),
-        ("STAGE_OUT", Phase.ENDING, Cause.NONE),
-        ("COMPLETED", Phase.OVER, Cause.DONE),
-        ("FAILED", Phase.OVER, Cause.FAILED),
-        ("OUT_OF_MEMORY", Phase.OVER, Cause.FAILED),
-        ("NODE_FAIL", Phase.OVER, Cause.NODE),
-        ("BOOT_FAIL", Phase.OVER, Cause.NODE),
-        ("TIMEOUT", Phase.OVER, Cause.EXPIRED),
-        ("DEADLINE", Phase.OVER, Cause.EXPIRED),
-        ("PREEMPTED", Phase.OVER, Cause.PREEMPTED),
-        ("CANCELLED", Phase.OVER, Cause.CANCELLED),
-        ("REVOKED", Phase.OVER, Cause.CANCELLED),
-        ("HIBERNATING", Phase.UNKNOWN, Cause.NONE),
-        ("", Phase.UNKNOWN, Cause.NONE),
+        ("PENDING", SlurmPhase.WAITING, Cause.NONE),
+        ("CONFIGURING", SlurmPhase.WAITING, Cause.NONE),
+        ("REQUEUED", SlurmPhase.WAITING, Cause.NONE),
+        ("SPECIAL_EXIT", SlurmPhase.WAITING, Cause.NONE),
+        ("RUNNING", SlurmPhase.RUNNING, Cause.NONE),
+        ("SUSPENDED", SlurmPhase.RUNNING, Cause.NONE),
+        ("COMPLETING", SlurmPhase.ENDING, Cause.NONE),
+        ("STAGE_OUT", SlurmPhase.ENDING, Cause.NONE),
+        ("COMPLETED", SlurmPhase.OVER, Cause.DONE),
+        ("FAILED", SlurmPhase.OVER, Cause.FAILED),
+        ("OUT_OF_MEMORY", SlurmPhase.OVER, Cause.FAILED),
+        ("NODE_FAIL", SlurmPhase.OVER, Cause.NODE),
+        ("BOOT_FAIL", SlurmPhase.OVER, Cause.NODE),
+        ("TIMEOUT", SlurmPhase.OVER, Cause.EXPIRED),
+        ("DEADLINE", SlurmPhase.OVER, Cause.EXPIRED),
+        ("PREEMPTED", SlurmPhase.OVER, Cause.PREEMPTED),
+        ("CANCELLED", SlurmPhase.OVER, Cause.CANCELLED),
+        ("REVOKED", SlurmPhase.OVER, Cause.CANCELLED),
+        ("HIBERNATING", SlurmPhase.UNKNOWN, Cause.NONE),
+        ("", SlurmPhase.UNKNOWN, Cause.NONE),
     ],
 )
-def test_what_a_state_means(word: str, phase: Phase, cause: Cause) -> None:
+def test_what_a_state_means(word: str, phase: SlurmPhase, cause: Cause) -> None:
     state = states.parse(word)
     assert state.phase is phase
     assert state.cause() is cause
@@ -75,7 +75,7 @@ def test_every_state_has_a_meaning() -> None:
     for word in JobState:
         state = states.parse(word)
         assert state.main is word
-        if state.phase is Phase.OVER:
+        if state.phase is SlurmPhase.OVER:
             assert state.cause() is not Cause.NONE, word
 
 
@@ -124,5 +124,5 @@ def test_held_and_halted() -> None:
 @given(st.lists(st.text(max_size=40), max_size=5))
 def test_any_words_at_all(words: list[str]) -> None:
     state = states.of(words)
-    assert state.phase in Phase
+    assert state.phase in SlurmPhase
     assert state.cause("anything") in Cause

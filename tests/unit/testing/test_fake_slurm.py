@@ -7,9 +7,9 @@ import pytest
 from headrace.slurm import record, script
 from headrace.slurm.client import Slurm
 from headrace.slurm.record import Record
-from headrace.slurm.sbatch import Outcome
+from headrace.slurm.sbatch import SubmitOutcome
 from headrace.slurm.spec import JobSpec
-from headrace.slurm.states import Cause, JobState, Phase
+from headrace.slurm.states import Cause, JobState, SlurmPhase
 from headrace.testing.fake_cluster import FakeOptions
 from headrace.testing.fake_job import FakeJob
 from headrace.testing.fake_slurm import FakeSlurm, Fault
@@ -52,7 +52,7 @@ class Story:
         spec = JobSpec(**({"gres": "gpu:4", "time": "10"} | fields))
         job = Record("site-a", "c1", "m", spec.hash, record.new_submission())
         submission = await self.slurm.submit(script.render(spec, ["worker"], job))
-        assert submission.outcome is Outcome.ACCEPTED, submission.reason
+        assert submission.outcome is SubmitOutcome.ACCEPTED, submission.reason
         return submission.job
 
     async def at(self, seconds: float) -> dict[int, str]:
@@ -199,7 +199,7 @@ async def test_squeue_goes_wrong(fault: Fault) -> None:
     assert (await slurm.detail(job)).problem
     assert (story.clock.now - START >= 30) is (fault is Fault.HANG)
     slurm.fault = Fault.NONE
-    assert (await slurm.jobs()).jobs[0].phase is Phase.RUNNING
+    assert (await slurm.jobs()).jobs[0].phase is SlurmPhase.RUNNING
 
 
 async def test_squeue_lies() -> None:
@@ -214,14 +214,14 @@ async def test_squeue_lies() -> None:
 @pytest.mark.parametrize(
     ("fault", "outcome", "jobs"),
     [
-        (Fault.REFUSE, Outcome.REFUSED, 0),
-        (Fault.DOWN, Outcome.BUSY, 0),
-        (Fault.HANG, Outcome.UNSURE, 0),
-        (Fault.LOST, Outcome.UNSURE, 1),
-        (Fault.GARBAGE, Outcome.UNSURE, 0),
+        (Fault.REFUSE, SubmitOutcome.REFUSED, 0),
+        (Fault.DOWN, SubmitOutcome.BUSY, 0),
+        (Fault.HANG, SubmitOutcome.UNSURE, 0),
+        (Fault.LOST, SubmitOutcome.UNSURE, 1),
+        (Fault.GARBAGE, SubmitOutcome.UNSURE, 0),
     ],
 )
-async def test_sbatch_goes_wrong(fault: Fault, outcome: Outcome, jobs: int) -> None:
+async def test_sbatch_goes_wrong(fault: Fault, outcome: SubmitOutcome, jobs: int) -> None:
     story = Story()
     story.slurm.sbatch_fault = fault
     spec = JobSpec()
@@ -238,11 +238,11 @@ async def test_limits_and_what_no_node_has() -> None:
     story = Story(max_jobs=2, max_running=1)
     first, second = await story.submit(), await story.submit()
     assert await story.at(1) == {first: "RUNNING", second: "PENDING QOSMaxJobsPerUserLimit"}
-    assert (await story.slurm.submit("#!/bin/sh\n")).outcome is Outcome.BUSY
+    assert (await story.slurm.submit("#!/bin/sh\n")).outcome is SubmitOutcome.BUSY
     roomy = Story()
     for line in ("--gres=gpu:9", "--partition=nope", "--nodes=9", "--cpus-per-task=99"):
         submission = await roomy.slurm.submit(f"#!/bin/sh\n#SBATCH {line}\n")
-        assert submission.outcome is Outcome.REFUSED, line
+        assert submission.outcome is SubmitOutcome.REFUSED, line
 
 
 async def test_a_day_is_over_in_no_time_and_is_the_same_every_time() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.frames import Usage
 from headrace.protocol.requests import Partial
-from headrace.worker.resume.event_rewriter import DONE, Continued, ending
+from headrace.worker.resume.event_rewriter import DONE, EventRewriter, ending
 
 PARTIAL = Partial(after=9, id="chatcmpl-1", created=5, text="One", count=3)
 USAGE = {"prompt_tokens": 20, "completion_tokens": 4, "total_tokens": 24, "more": {}}
@@ -21,14 +21,14 @@ def delta(finish: str | None = None, **content: Any) -> dict[str, Any]:
     return {"index": 0, "delta": content, "finish_reason": finish}
 
 
-def read(reader: Continued, *events: bytes) -> list[Any]:
+def read(reader: EventRewriter, *events: bytes) -> list[Any]:
     passed = reader.read(b"".join(events)) + reader.read(DONE)
     assert passed.endswith(DONE)
     return [json.loads(each[6:]) for each in passed.split(b"\n\n")[:-2]]
 
 
 def test_events_are_those_of_the_stream() -> None:
-    (said,) = read(Continued(PARTIAL, keep_usage=True), event(delta(content="x"), extra=1))
+    (said,) = read(EventRewriter(PARTIAL, keep_usage=True), event(delta(content="x"), extra=1))
     assert said == {
         "id": "chatcmpl-1", "created": 5, "model": "m", "object": "o",
         "choices": [delta(content="x")], "extra": 1,
@@ -36,7 +36,7 @@ def test_events_are_those_of_the_stream() -> None:
 
 
 def test_no_second_role_comes() -> None:
-    reader = Continued(PARTIAL, keep_usage=True)
+    reader = EventRewriter(PARTIAL, keep_usage=True)
     roles = [{"role": "assistant"} | more for more in ({}, {"content": ""}, {"content": None})]
     assert read(reader, *(event(delta(**role)) for role in roles)) == []
     said = read(reader, event(delta(role="assistant", content="x")), event(delta("stop")))
@@ -44,17 +44,17 @@ def test_no_second_role_comes() -> None:
 
 
 def test_where_nothing_was_sent_all_is_kept() -> None:
-    (said,) = read(Continued(Partial(0), keep_usage=True), event(delta(role="assistant")))
+    (said,) = read(EventRewriter(Partial(0), keep_usage=True), event(delta(role="assistant")))
     assert said["id"] == "other"
     assert said["choices"][0]["delta"] == {"role": "assistant"}
 
 
 def test_the_usage_counts_each_token_once() -> None:
-    reader = Continued(PARTIAL, keep_usage=True, count=3, prompt_tokens=17)
+    reader = EventRewriter(PARTIAL, keep_usage=True, count=3, prompt_tokens=17)
     (said,) = read(reader, event(usage=USAGE))
     assert said["usage"] == {"prompt_tokens": 17, "completion_tokens": 7, "total_tokens": 24}
     assert reader.usage == Usage(17, 7)
-    silent = Continued(PARTIAL, keep_usage=False, count=3, prompt_tokens=17)
+    silent = EventRewriter(PARTIAL, keep_usage=False, count=3, prompt_tokens=17)
     assert read(silent, event(usage=USAGE)) == []
     assert silent.usage == Usage(17, 7)
     (beside,) = read(silent, event(delta("stop"), usage=USAGE))
@@ -62,7 +62,7 @@ def test_the_usage_counts_each_token_once() -> None:
 
 
 def test_a_completions_events_become_a_chats() -> None:
-    reader = Continued(PARTIAL, keep_usage=True, chat=True)
+    reader = EventRewriter(PARTIAL, keep_usage=True, chat=True)
     text = {"index": 0, "text": "x", "logprobs": None, "token_ids": [7], "prompt_token_ids": [1]}
     one, two = read(
         reader,
@@ -80,7 +80,7 @@ def test_a_completions_events_become_a_chats() -> None:
 
 def test_what_is_no_such_event_passes() -> None:
     for odd in (b": comment\n\n", b'data: {"error": {"message": "x"}}\n\n', b"data: {\n\n", DONE):
-        assert Continued(PARTIAL, keep_usage=True).read(odd) == odd
+        assert EventRewriter(PARTIAL, keep_usage=True).read(odd) == odd
 
 
 def test_what_is_missing_where_all_tokens_were_sent() -> None:
@@ -104,7 +104,7 @@ def test_what_is_missing_where_all_tokens_were_sent() -> None:
 
 
 def test_what_is_null_is_not_there() -> None:
-    reader = Continued(Partial(10, "chatcmpl-1", 7, "Once"), keep_usage=True)
+    reader = EventRewriter(Partial(10, "chatcmpl-1", 7, "Once"), keep_usage=True)
     assert reader.read(b'data: {"choices":null}\n\n') == b'data: {"choices":null}\n\n'
     made = reader.read(b'data: {"id":"x","choices":[{"index":0,"delta":null}]}\n\n')
     assert json.loads(made[6:])["id"] == "chatcmpl-1"

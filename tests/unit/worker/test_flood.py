@@ -17,7 +17,7 @@ import pytest
 from headrace.edge.api.validation import lane_of
 from headrace.protocol.names import LANES
 from headrace.runtime.engine import Lanes
-from headrace.worker.queue.pull_scheduler import Pull, Puller
+from headrace.worker.queue.pull_scheduler import Pull, PullScheduler
 
 TRIP_SECONDS: Final = 0.002
 """From a worker to the queue, or back."""
@@ -104,7 +104,7 @@ class Worker:
     def __init__(self, world: World, slots: int) -> None:
         self._world = world
         self._slots = slots
-        self._puller = Puller(slots, Lanes().weights)
+        self._puller = PullScheduler(slots, Lanes().weights)
         self._held: dict[str, list[Request]] = {lane: [] for lane in Lanes().weights}
         self._running = 0
 

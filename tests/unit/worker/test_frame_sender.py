@@ -7,7 +7,7 @@ import pytest
 from headrace.protocol import codec
 from headrace.protocol.frames import Chunk, Frame
 from headrace.runtime.nats.bus import BusError
-from headrace.worker.queue.frame_sender import MESSAGE_BYTES, Outbox, address
+from headrace.worker.queue.frame_sender import MESSAGE_BYTES, FrameSender, address
 
 ONE, OTHER = "a" * 32, "b" * 32
 EDGE, FAR = "0" * 16, "1" * 16
@@ -54,8 +54,8 @@ def bus() -> Bus:
 
 
 @pytest.fixture
-async def outbox(bus: Bus) -> Outbox:
-    return Outbox(bus, lambda: None)
+async def outbox(bus: Bus) -> FrameSender:
+    return FrameSender(bus, lambda: None)
 
 
 async def turn() -> None:
@@ -70,13 +70,17 @@ async def arrived(bus: Bus, messages: int) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_lone_frame_goes_in_its_turn_under_its_own_name(bus: Bus, outbox: Outbox) -> None:
+async def test_a_lone_frame_goes_in_its_turn_under_its_own_name(
+    bus: Bus, outbox: FrameSender
+) -> None:
     outbox.soon(address(EDGE, ONE), chunk(b"1"))
     await turn()
     assert bus.messages == [(f"hr.res.{EDGE}.{ONE}", chunk(b"1"))]
 
 
-async def test_frames_close_to_each_other_go_together_and_soon(bus: Bus, outbox: Outbox) -> None:
+async def test_frames_close_to_each_other_go_together_and_soon(
+    bus: Bus, outbox: FrameSender
+) -> None:
     outbox.soon(address(EDGE, ONE), chunk(b"1"))
     await turn()
     outbox.soon(address(EDGE, OTHER), chunk(b"2"))
@@ -90,7 +94,7 @@ async def test_frames_close_to_each_other_go_together_and_soon(bus: Bus, outbox:
     assert outbox.size == 0
 
 
-async def test_each_edge_gets_its_own(bus: Bus, outbox: Outbox) -> None:
+async def test_each_edge_gets_its_own(bus: Bus, outbox: FrameSender) -> None:
     outbox.soon(address(EDGE, ONE), chunk(b"1"))
     outbox.soon(address(FAR, OTHER), chunk(b"2"))
     outbox.soon(address(EDGE, ONE), chunk(b"3"))
@@ -98,7 +102,7 @@ async def test_each_edge_gets_its_own(bus: Bus, outbox: Outbox) -> None:
     assert sorted(bus.sent) == [[(ONE, b"1"), (ONE, b"3")], [(OTHER, b"2")]]
 
 
-async def test_an_urgent_frame_overtakes_none(bus: Bus, outbox: Outbox) -> None:
+async def test_an_urgent_frame_overtakes_none(bus: Bus, outbox: FrameSender) -> None:
     outbox.soon(address(EDGE, ONE), chunk(b"1"))
     await turn()
     outbox.soon(address(EDGE, ONE), chunk(b"2"))
@@ -107,7 +111,7 @@ async def test_an_urgent_frame_overtakes_none(bus: Bus, outbox: Outbox) -> None:
     assert bus.sent == [[(ONE, b"1")], [(ONE, b"2"), (ONE, b"3")]]
 
 
-async def test_no_message_is_larger_than_the_bus_takes(bus: Bus, outbox: Outbox) -> None:
+async def test_no_message_is_larger_than_the_bus_takes(bus: Bus, outbox: FrameSender) -> None:
     large = [bytes([n]) * (MESSAGE_BYTES // 2 + 1) for n in range(4)]
     whole = b"w" * 5 * MESSAGE_BYTES
     for data in (b"1", *large, whole, b"2", b"3"):
@@ -119,7 +123,7 @@ async def test_no_message_is_larger_than_the_bus_takes(bus: Bus, outbox: Outbox)
 
 async def test_what_the_bus_refuses_is_counted(bus: Bus) -> None:
     unsent: list[None] = []
-    outbox = Outbox(bus, lambda: unsent.append(None))
+    outbox = FrameSender(bus, lambda: unsent.append(None))
     bus.refuses = True
     outbox.now(address(EDGE, ONE), chunk(b"1"))
     outbox.now(address(EDGE, OTHER), chunk(b"2"))

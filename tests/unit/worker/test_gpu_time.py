@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.worker.gpu_time import Share, gpus
+from headrace.worker.gpu_time import GpuTime, gpus
 
 
 def test_one_alone_takes_all_and_two_take_half_each() -> None:
-    share = Share(4)
+    share = GpuTime(4)
     first = share.begin(0.0)
     second = share.begin(10.0)
     assert share.so_far(first, 20.0) == 60.0
@@ -20,7 +20,7 @@ def test_one_alone_takes_all_and_two_take_half_each() -> None:
 def test_all_shares_sum_up_to_the_time_in_which_anything_ran(
     spans: list[tuple[float, float]],
 ) -> None:
-    share = Share(2)
+    share = GpuTime(2)
     moments = sorted(
         [(min(span), True, n) for n, span in enumerate(spans)]
         + [(max(span), False, n) for n, span in enumerate(spans)],

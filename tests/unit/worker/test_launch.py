@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.runtime.engine import EngineOptions, Kind
+from headrace.runtime.engine import EngineKind, EngineOptions
 from headrace.worker.engine.launch import Launch, fill, launch
 from headrace.worker.engine.llamacpp_server import parser
 
@@ -22,7 +22,10 @@ def made(options: EngineOptions, environ: dict[str, str] | None = None) -> Launc
 
 def test_vllm() -> None:
     options = EngineOptions(
-        Kind.VLLM, model="/models/m", args=("--dtype", "bfloat16"), python="/opt/vllm/bin/python"
+        EngineKind.VLLM,
+        model="/models/m",
+        args=("--dtype", "bfloat16"),
+        python="/opt/vllm/bin/python",
     )
     argv = made(options).argv
     assert argv[:2] == ["/opt/vllm/bin/python", "-c"]
@@ -55,7 +58,7 @@ def test_vllm_and_its_children_do_not_hear_sigterm(tmp_path: Path) -> None:
     package = tmp_path / "vllm/entrypoints/openai"
     package.mkdir(parents=True)
     (package / "api_server.py").write_text(SERVER)
-    launched = made(EngineOptions(Kind.VLLM, model="m")).argv
+    launched = made(EngineOptions(EngineKind.VLLM, model="m")).argv
     done = subprocess.run(
         launched, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=20
     )
@@ -65,7 +68,9 @@ def test_vllm_and_its_children_do_not_hear_sigterm(tmp_path: Path) -> None:
 
 
 def test_llamacpp_understands_its_command_line() -> None:
-    argv = made(EngineOptions(Kind.LLAMACPP, model="/m.gguf", args=("--set", "n_ubatch=64"))).argv
+    argv = made(
+        EngineOptions(EngineKind.LLAMACPP, model="/m.gguf", args=("--set", "n_ubatch=64"))
+    ).argv
     assert argv[:4] == [sys.executable, "-P", "-m", "headrace.worker.engine.llamacpp_server"]
     parsed = parser().parse_args(argv[4:])
     assert (parsed.uds, parsed.model, parsed.slots) == (str(SOCKET), "/m.gguf", 3)
@@ -75,7 +80,7 @@ def test_llamacpp_understands_its_command_line() -> None:
 
 def test_a_command_gets_its_placeholders_filled_in() -> None:
     options = EngineOptions(
-        Kind.COMMAND, model="a b; rm -rf $HOME",
+        EngineKind.COMMAND, model="a b; rm -rf $HOME",
         command=("serve", "--socket={socket}", "{model}", "{name}", "{other}"), args=("{name}!",),
     )  # fmt: skip
     assert made(options).argv == [
@@ -90,7 +95,7 @@ def test_what_is_filled_in_is_not_read_again() -> None:
 
 @given(st.text(), st.text())
 def test_any_value_stays_one_element(model: str, other: str) -> None:
-    options = EngineOptions(Kind.COMMAND, model=model, command=("x", "{model}", "{socket}"))
+    options = EngineOptions(EngineKind.COMMAND, model=model, command=("x", "{model}", "{socket}"))
     assert made(options).argv == ["x", model, str(SOCKET)]
     assert fill(other, {}) == other
 
@@ -102,25 +107,25 @@ def test_the_engine_does_not_get_our_secrets() -> None:
         "NOTIFY_SOCKET": "/run/systemd/notify",
         "SLURM_JOB_ID": "7",
     }
-    env = made(EngineOptions(Kind.VLLM, model="m", env={"A": "b"}), environ).env
+    env = made(EngineOptions(EngineKind.VLLM, model="m", env={"A": "b"}), environ).env
     assert not any(name.startswith("HEADRACE_") for name in env)
     assert "NOTIFY_SOCKET" not in env
     assert (env["PATH"], env["SLURM_JOB_ID"], env["A"]) == ("/bin", "7", "b")
 
 
 def test_an_engine_writes_below_its_run_directory_and_reports_to_nobody() -> None:
-    env = made(EngineOptions(Kind.VLLM, model="m"), {"TMPDIR": "/tmp"}).env
+    env = made(EngineOptions(EngineKind.VLLM, model="m"), {"TMPDIR": "/tmp"}).env
     for name in ("TMPDIR", "VLLM_RPC_BASE_PATH", "VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR"):
         assert Path(env[name]).is_relative_to(RUN)
     assert env["HF_HUB_OFFLINE"] == env["VLLM_NO_USAGE_STATS"] == env["DO_NOT_TRACK"] == "1"
 
 
 def test_a_cache_can_outlive_the_engine() -> None:
-    env = made(EngineOptions(Kind.VLLM, model="m", cache_dir="/scratch/cache")).env
+    env = made(EngineOptions(EngineKind.VLLM, model="m", cache_dir="/scratch/cache")).env
     assert env["VLLM_CACHE_ROOT"] == "/scratch/cache/vllm"
     assert env["TMPDIR"] == str(RUN)
 
 
 def test_the_options_have_the_last_word() -> None:
-    env = made(EngineOptions(Kind.VLLM, model="m", env={"HF_HUB_OFFLINE": "0"})).env
+    env = made(EngineOptions(EngineKind.VLLM, model="m", env={"HF_HUB_OFFLINE": "0"})).env
     assert env["HF_HUB_OFFLINE"] == "0"

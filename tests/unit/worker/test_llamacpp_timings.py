@@ -1,7 +1,7 @@
 """llama.cpp's counts, in its own words, taken out of a stream."""
 
 from headrace.protocol.frames import Usage
-from headrace.worker.stream.llamacpp_timings import Timer
+from headrace.worker.stream.llamacpp_timings import TimingsExtractor
 
 TIMINGS = (
     b',"timings":{"cache_n":24,"prompt_n":20,"prompt_ms":246.191,"prompt_per_second":81.2,'
@@ -13,7 +13,7 @@ END = b"}\n\n"
 
 
 def test_counts_are_taken_out() -> None:
-    timer = Timer()
+    timer = TimingsExtractor()
     events = b"".join((TEXT % 0) + (TIMINGS % number) + END for number in (3, 6))
     assert timer.take(events) == 2 * ((TEXT % 0) + END)
     assert timer.usage == Usage(44, 6)
@@ -21,13 +21,13 @@ def test_counts_are_taken_out() -> None:
 
 def test_the_last_event_keeps_what_nobody_asked_for() -> None:
     last = LAST + (TIMINGS % 9) + END
-    timer = Timer()
+    timer = TimingsExtractor()
     assert timer.take(last + b"data: [DONE]\n\n") == last + b"data: [DONE]\n\n"
     assert timer.usage == Usage(44, 9)
 
 
 def test_choices_add_up() -> None:
-    timer = Timer()
+    timer = TimingsExtractor()
     for index, number in ((0, 3), (1, 2), (0, 4)):
         timer.take((TEXT % index) + (TIMINGS % number) + END)
     assert timer.usage == Usage(44, 6)
@@ -35,6 +35,6 @@ def test_choices_add_up() -> None:
 
 def test_a_text_that_speaks_of_timings_is_a_text() -> None:
     event = (TEXT % 0).replace(b"x", rb",\"timings\":{\"cache_n\":1") + END
-    timer = Timer()
+    timer = TimingsExtractor()
     assert timer.take(event) == event
     assert timer.usage == Usage()

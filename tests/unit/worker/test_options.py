@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headrace.runtime.config import ConfigError
-from headrace.runtime.engine import Continues, Kind
+from headrace.runtime.engine import EngineKind, ResumeMode
 from headrace.worker import main, options, walltime
 
 MINIMAL = """
@@ -25,7 +25,7 @@ def load(tmp_path: Path, text: str, **environ: str) -> options.WorkerOptions:
 
 def test_little_is_enough(tmp_path: Path) -> None:
     chosen = load(tmp_path, MINIMAL)
-    assert chosen.engine.kind is Kind.LLAMACPP
+    assert chosen.engine.kind is EngineKind.LLAMACPP
     assert chosen.model_name == "m1"
     assert chosen.slots == 8
     assert chosen.lanes.weights == {"high": 32, "normal": 4, "low": 1}
@@ -34,13 +34,13 @@ def test_little_is_enough(tmp_path: Path) -> None:
 
 
 def test_how_an_engine_continues_depends_on_its_kind(tmp_path: Path) -> None:
-    assert load(tmp_path, MINIMAL).engine.way is Continues.TEXT
-    assert load(tmp_path, MINIMAL + 'continues = "no"\n').engine.way is Continues.NO
+    assert load(tmp_path, MINIMAL).engine.way is ResumeMode.TEXT
+    assert load(tmp_path, MINIMAL + 'continues = "no"\n').engine.way is ResumeMode.NO
     vllm = MINIMAL.replace("llamacpp", "vllm")
-    assert load(tmp_path, vllm).engine.way is Continues.TOKENS
+    assert load(tmp_path, vllm).engine.way is ResumeMode.TOKENS
     command = MINIMAL.replace("llamacpp", "command") + 'command = ["x", "{socket}"]\n'
-    assert load(tmp_path, command).engine.way is Continues.NO
-    assert load(tmp_path, command + 'continues = "tokens"\n').engine.way is Continues.TOKENS
+    assert load(tmp_path, command).engine.way is ResumeMode.NO
+    assert load(tmp_path, command + 'continues = "tokens"\n').engine.way is ResumeMode.TOKENS
 
 
 def test_lanes_come_in_the_order_of_their_weight(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from headrace.external import model
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.worker.provider import error_mapping, rewrite
-from headrace.worker.provider.circuit_breaker import Weather
-from headrace.worker.provider.error_mapping import Trouble
+from headrace.worker.provider.circuit_breaker import CircuitBreaker
+from headrace.worker.provider.error_mapping import ProviderError
 from headrace.worker.provider.event_reader import ProviderReader
 from tests.support.gateway_edges import SOLD
 
@@ -100,19 +100,20 @@ def test_what_is_not_offered_is_refused(endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("status", "trouble", "code"),
     [
-        (200, Trouble.NONE, None), (400, Trouble.NONE, None), (422, Trouble.NONE, None),
-        (401, Trouble.REFUSED, Code.PROVIDER_REFUSED),
-        (302, Trouble.REFUSED, Code.PROVIDER_REFUSED),
-        (404, Trouble.REFUSED, Code.PROVIDER_REFUSED),
-        (429, Trouble.BUSY, Code.PROVIDER_UNAVAILABLE),
-        (503, Trouble.AWAY, Code.PROVIDER_UNAVAILABLE),
+        (200, ProviderError.NONE, None), (400, ProviderError.NONE, None),
+        (422, ProviderError.NONE, None),
+        (401, ProviderError.REFUSED, Code.PROVIDER_REFUSED),
+        (302, ProviderError.REFUSED, Code.PROVIDER_REFUSED),
+        (404, ProviderError.REFUSED, Code.PROVIDER_REFUSED),
+        (429, ProviderError.BUSY, Code.PROVIDER_UNAVAILABLE),
+        (503, ProviderError.AWAY, Code.PROVIDER_UNAVAILABLE),
     ],
 )  # fmt: skip
-def test_what_a_status_means(status: int, trouble: Trouble, code: Code | None) -> None:
+def test_what_a_status_means(status: int, trouble: ProviderError, code: Code | None) -> None:
     found = error_mapping.verdict(status, "9")
     assert found.trouble is trouble
     assert (found.error.code if found.error else None) == code
-    if trouble in (Trouble.BUSY, Trouble.AWAY):
+    if trouble in (ProviderError.BUSY, ProviderError.AWAY):
         assert found.error is not None
         assert found.error.retry_after == 9
 
@@ -168,7 +169,7 @@ def test_what_only_looks_like_an_error_passes() -> None:
 
 
 def test_back_off_doubles_and_ends_with_an_answer() -> None:
-    weather = Weather(30.0)
+    weather = CircuitBreaker(30.0)
     assert weather.open(0.0)
     waits = []
     now = 0.0
@@ -183,7 +184,7 @@ def test_back_off_doubles_and_ends_with_an_answer() -> None:
 
 
 def test_who_is_busy_is_left_alone_for_as_long_as_it_says_and_is_not_doubted() -> None:
-    weather = Weather(30.0)
+    weather = CircuitBreaker(30.0)
     weather.busy(20.0, 0.0)
     assert not weather.open(19.9)
     weather.answered(5.0)  # the probe costs nothing and proves nothing

@@ -16,7 +16,7 @@ from headrace.worker.queue.pull_scheduler import (
     STALE_SECONDS,
     STANDING_SECONDS,
     Pull,
-    Puller,
+    PullScheduler,
 )
 
 WEIGHTS = {"high": 8, "normal": 4, "low": 1}
@@ -27,9 +27,9 @@ def lanes(pulls: list[Pull]) -> dict[str, int]:
     return {pull.lane: pull.batch for pull in pulls}
 
 
-def with_backlog(lane: str, *, slots: int) -> Puller:
+def with_backlog(lane: str, *, slots: int) -> PullScheduler:
     """A puller that has just heard of 1000 requests in `lane`, and that the others are empty."""
-    puller = Puller(slots, WEIGHTS)
+    puller = PullScheduler(slots, WEIGHTS)
     for pull in puller.plan(0, 0.0):
         if pull.lane != lane:
             puller.settled(pull.number, pull.lane, "408", 0.0)
@@ -38,7 +38,7 @@ def with_backlog(lane: str, *, slots: int) -> Puller:
 
 
 def test_an_idle_worker_has_one_standing_pull_in_each_lane() -> None:
-    puller = Puller(8, WEIGHTS)
+    puller = PullScheduler(8, WEIGHTS)
     pulls = puller.plan(0, 0.0)
     assert lanes(pulls) == {"high": 1, "normal": 1, "low": 1}
     assert all(pull.expires > 0 for pull in pulls)
@@ -46,11 +46,11 @@ def test_an_idle_worker_has_one_standing_pull_in_each_lane() -> None:
 
 
 def test_a_busy_worker_asks_for_nothing() -> None:
-    assert Puller(2, WEIGHTS).plan(2, 0.0) == []
+    assert PullScheduler(2, WEIGHTS).plan(2, 0.0) == []
 
 
 def test_a_told_backlog_is_taken_in_one_pull() -> None:
-    puller = Puller(8, WEIGHTS)
+    puller = PullScheduler(8, WEIGHTS)
     puller.plan(0, 0.0)
     puller.delivered("normal", 100, 0.1)
     (batch, *others) = puller.plan(1, 0.1)
@@ -59,7 +59,7 @@ def test_a_told_backlog_is_taken_in_one_pull() -> None:
 
 
 def test_a_small_backlog_leaves_room_for_a_standing_pull() -> None:
-    puller = Puller(8, WEIGHTS)
+    puller = PullScheduler(8, WEIGHTS)
     puller.plan(0, 0.0)
     puller.delivered("normal", 2, 0.1)
     assert lanes(puller.plan(1, 0.1)) == {"normal": 2}
@@ -71,7 +71,7 @@ def test_a_small_backlog_leaves_room_for_a_standing_pull() -> None:
 
 
 def test_slots_are_shared_out_by_weight() -> None:
-    puller = Puller(1000, WEIGHTS)
+    puller = PullScheduler(1000, WEIGHTS)
     puller.plan(0, 0.0)
     for lane in WEIGHTS:
         puller.delivered(lane, 10_000, 0.1)
@@ -79,7 +79,7 @@ def test_slots_are_shared_out_by_weight() -> None:
 
 
 def test_freed_slots_one_at_a_time_go_by_weight_too() -> None:
-    puller = Puller(4, WEIGHTS)
+    puller = PullScheduler(4, WEIGHTS)
     puller.plan(0, 0.0)
     for lane in WEIGHTS:
         puller.delivered(lane, 10_000, 0.0)
@@ -120,7 +120,7 @@ def test_what_a_look_brings_takes_the_slot() -> None:
 
 def test_looks_do_not_keep_a_lane_below_waiting_for_ever() -> None:
     """A single slot, and above the backlog always somebody who has just come."""
-    puller = Puller(1, WEIGHTS)
+    puller = PullScheduler(1, WEIGHTS)
     puller.plan(0, 0.0)
     for lane in ("high", "normal"):
         puller.delivered(lane, 0, 0.0)
@@ -151,7 +151,7 @@ def test_a_lane_that_says_nothing_does_not_keep_the_slot() -> None:
 
 
 def test_a_lane_with_a_backlog_gets_its_share_and_no_more() -> None:
-    puller = Puller(1, WEIGHTS)
+    puller = PullScheduler(1, WEIGHTS)
     puller.plan(0, 0.0)
     for lane in WEIGHTS:
         puller.delivered(lane, 1000, 0.0)
@@ -161,7 +161,7 @@ def test_a_lane_with_a_backlog_gets_its_share_and_no_more() -> None:
 
 
 def test_an_empty_answer_ends_the_backlog() -> None:
-    puller = Puller(4, WEIGHTS)
+    puller = PullScheduler(4, WEIGHTS)
     puller.plan(0, 0.0)
     puller.delivered("high", 5, 0.0)
     (pull,) = puller.plan(1, 0.0)
@@ -171,7 +171,7 @@ def test_an_empty_answer_ends_the_backlog() -> None:
 
 
 def test_a_consumer_that_goes_is_tried_again_after_a_while() -> None:
-    puller = Puller(4, WEIGHTS)
+    puller = PullScheduler(4, WEIGHTS)
     high = next(pull for pull in puller.plan(0, 0.0) if pull.lane == "high")
     puller.settled(high.number, "high", "409", 0.0)
     assert puller.plan(0, RETRY_SECONDS * 0.9) == []
@@ -179,7 +179,7 @@ def test_a_consumer_that_goes_is_tried_again_after_a_while() -> None:
 
 
 def test_a_cut_link_loses_every_pull() -> None:
-    puller = Puller(4, WEIGHTS)
+    puller = PullScheduler(4, WEIGHTS)
     high = next(pull for pull in puller.plan(0, 0.0) if pull.lane == "high")
     puller.settled(high.number, "high", "503", 0.0)
     assert puller.outstanding == 0
@@ -188,7 +188,7 @@ def test_a_cut_link_loses_every_pull() -> None:
 
 
 def test_a_pull_that_is_never_settled_is_lost_and_the_next_ones_are_short() -> None:
-    puller = Puller(4, WEIGHTS)
+    puller = PullScheduler(4, WEIGHTS)
     for pull in puller.plan(0, 0.0):
         puller.settled(pull.number, pull.lane, "408", 0.0)
     assert {pull.expires for pull in puller.plan(0, 0.0)} == {STANDING_SECONDS}
@@ -199,7 +199,7 @@ def test_a_pull_that_is_never_settled_is_lost_and_the_next_ones_are_short() -> N
 
 
 def test_a_new_connection_forgets_all() -> None:
-    puller = Puller(4, WEIGHTS)
+    puller = PullScheduler(4, WEIGHTS)
     puller.plan(0, 0.0)
     puller.reset()
     assert lanes(puller.plan(0, 0.0)) == {"high": 1, "normal": 1, "low": 1}
@@ -207,7 +207,7 @@ def test_a_new_connection_forgets_all() -> None:
 
 @pytest.mark.parametrize("lane", ["", "other", "high.x"])
 def test_what_comes_from_another_lane_does_no_harm(lane: str) -> None:
-    puller = Puller(4, WEIGHTS)
+    puller = PullScheduler(4, WEIGHTS)
     puller.plan(0, 0.0)
     puller.delivered(lane, 3, 0.0)
     puller.settled(99, lane, "404", 0.0)
@@ -262,7 +262,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.puller = Puller(self.slots, WEIGHTS)
+        self.puller = PullScheduler(self.slots, WEIGHTS)
         self.queue = Queue()
         self.now = 0.0
         self.busy = 0
@@ -361,7 +361,7 @@ TestMachine = Machine.TestCase
 @given(st.tuples(*[st.integers(0, 40)] * len(WEIGHTS)), st.integers(1, 16))
 def test_a_backlog_keeps_every_slot_busy(waiting: tuple[int, ...], slots: int) -> None:
     """With answers at once, no slot is idle while anything waits."""
-    puller, queue = Puller(slots, WEIGHTS), Queue()
+    puller, queue = PullScheduler(slots, WEIGHTS), Queue()
     queue.waiting.update(dict(zip(WEIGHTS, waiting, strict=True)))
     busy = done = 0
     now = 0.0

@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.protocol.control import WINDOW_BYTES
-from headrace.worker.options import Limits
-from headrace.worker.queue.retransmit_buffer import Replay
+from headrace.worker.options import WorkerLimits
+from headrace.worker.queue.retransmit_buffer import RetransmitBuffer
 
 
-def replay(per_request: int = 100, total: int = 1000, seconds: float = 60.0) -> Replay:
-    return Replay(per_request=per_request, total=total, seconds=seconds)
+def replay(per_request: int = 100, total: int = 1000, seconds: float = 60.0) -> RetransmitBuffer:
+    return RetransmitBuffer(per_request=per_request, total=total, seconds=seconds)
 
 
 def test_frames_are_sent_again_from_any_place() -> None:
@@ -99,7 +99,7 @@ def test_at_the_bound_of_all_a_running_one_loses_its_own_beginning() -> None:
 
 def test_a_minute_without_a_link_loses_nothing() -> None:
     """50 streams of 50 tokens/s, each token an event and frame of its own."""
-    limits = Limits()
+    limits = WorkerLimits()
     kept = replay(limits.replay_bytes, limits.replay_total_bytes, limits.replay_seconds)
     seconds, rate, frame = 60, 50, b"x" * 300
     names = [str(number) for number in range(50)]
@@ -115,7 +115,7 @@ def test_a_minute_without_a_link_loses_nothing() -> None:
 
 
 def test_what_may_be_on_the_way_is_kept() -> None:
-    limits = Limits()
+    limits = WorkerLimits()
     read_at_once = 512 * 1024
     frames = (WINDOW_BYTES + read_at_once) // 250
     kept = replay(limits.replay_bytes, limits.replay_total_bytes)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.worker.stream.token_ids import Taker, pack, unpack
+from headrace.worker.stream.token_ids import TokenIdExtractor, pack, unpack
 
 DONE = b"data: [DONE]\n\n"
 
@@ -26,7 +26,7 @@ def said(text: str, ids: Any = None, finish: str | None = None) -> bytes:
 
 
 def test_the_ids_are_taken_out_and_the_key_stays_as_it_is_without() -> None:
-    taker = Taker()
+    taker = TokenIdExtractor()
     events, ids = taker.take(said("a", [1, 258]) + said("b", [70000]))
     assert events == said("a") + said("b")
     assert unpack(ids) == [1, 258, 70000]
@@ -34,7 +34,7 @@ def test_the_ids_are_taken_out_and_the_key_stays_as_it_is_without() -> None:
 
 
 def test_events_without_ids_are_not_touched() -> None:
-    taker = Taker()
+    taker = TokenIdExtractor()
     for events in (said("a"), DONE, b": comment\n\n", said("b", [])):
         assert taker.take(events)[1] == b""
     assert taker.take(said("b") + DONE) == (said("b") + DONE, b"")
@@ -43,7 +43,7 @@ def test_events_without_ids_are_not_touched() -> None:
 
 def test_the_prompts_ids_are_taken_out_and_forgotten() -> None:
     first = b'data: {"choices":[{"delta":{"role":"assistant","content":""}}],"prompt_token_ids":%b}'
-    taker = Taker()
+    taker = TokenIdExtractor()
     alone = taker.take(first % b"[1,2]" + b"\n\n")
     assert alone == (first % b"null" + b"\n\n", b"")
     got = taker.take(first % b"[1,2]" + b"\n\n" + said("a", [3]))
@@ -52,7 +52,7 @@ def test_the_prompts_ids_are_taken_out_and_forgotten() -> None:
 
 @pytest.mark.parametrize("silent", [said("", [1]), event(None, [1])])
 def test_ids_without_text_travel_with_the_text(silent: bytes) -> None:
-    taker = Taker()
+    taker = TokenIdExtractor()
     events, ids = taker.take(said("x", [0]) + silent)
     assert unpack(ids) == [0]
     assert events.count(b"data:") == 2
@@ -63,13 +63,13 @@ def test_ids_without_text_travel_with_the_text(silent: bytes) -> None:
 
 
 def test_the_end_brings_all_ids() -> None:
-    taker = Taker()
+    taker = TokenIdExtractor()
     assert taker.take(said("", [7]))[1] == b""
     assert unpack(taker.take(said("", [8], "stop"))[1]) == [7, 8]
 
 
 def test_an_event_that_is_there_for_its_ids_alone_is_taken_out() -> None:
-    taker = Taker()
+    taker = TokenIdExtractor()
     assert taker.take(event({}, [1])) == (b"", b"")
     assert taker.take(event({}, [2]) + said("a", [3])) == (said("a"), pack(b"1,2,3"))
     assert taker.take(event({}, [4], "stop"))[0] == event({}, None, "stop")
@@ -78,6 +78,6 @@ def test_an_event_that_is_there_for_its_ids_alone_is_taken_out() -> None:
 @given(st.text(), st.lists(st.integers(0, 2**32 - 1), min_size=1))
 def test_no_text_of_a_model_looks_like_ids(text: str, ids: list[int]) -> None:
     for each in (text, f'"token_ids":{ids}', f'","token_ids":[1],"{text}'):
-        events, taken = Taker().take(said("x" + each, ids))
+        events, taken = TokenIdExtractor().take(said("x" + each, ids))
         assert events == said("x" + each)
         assert unpack(taken) == ids

@@ -6,14 +6,14 @@ import pytest
 
 from headrace.protocol.state import MARGIN_SECONDS
 from headrace.runtime import logging
-from headrace.runtime.engine import EngineOptions, Kind
+from headrace.runtime.engine import EngineKind, EngineOptions
 from headrace.runtime.lifecycle import Lifecycle
 from headrace.worker import walltime
 from headrace.worker.options import WorkerOptions
 
 
 def ending(at: float) -> WorkerOptions:
-    engine = EngineOptions(Kind.COMMAND)
+    engine = EngineOptions(EngineKind.COMMAND)
     return WorkerOptions("c1", "m1", engine=engine, drain_seconds=30, ends_at=at)
 
 

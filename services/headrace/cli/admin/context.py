@@ -17,9 +17,9 @@ from rich.table import Table
 
 from headrace.gateway import config as site
 from headrace.gateway import durations
-from headrace.gateway.admin.action import Actor, Refused
-from headrace.gateway.admin.service import Office
-from headrace.gateway.config import Site
+from headrace.gateway.admin.action import Actor, AdminError
+from headrace.gateway.admin.service import AdminService
+from headrace.gateway.config import GatewayConfig
 from headrace.gateway.store import migrations
 from headrace.gateway.store.database import Database, StoreError
 from headrace.runtime.config import ConfigError
@@ -46,7 +46,7 @@ def options(command: Command) -> Command:
     return click.option("--config", type=kind, envvar=VARIABLE, help=told)(command)
 
 
-def find(config: Path | None) -> Site:
+def find(config: Path | None) -> GatewayConfig:
     """The installation. Raises ClickException."""
     path = config or next((Path(each) for each in CANDIDATES if Path(each).is_file()), None)
     if path is None:
@@ -60,17 +60,17 @@ def find(config: Path | None) -> Site:
 
 
 @contextmanager
-def opened(found: Site) -> Iterator[Office]:
+def opened(found: GatewayConfig) -> Iterator[AdminService]:
     """The desks of an installation, for whoever runs the command."""
     database = Database(found.store.url)
     try:
         migrations.ready(database)
-        office = Office(database, found.secret, Actor(_account(), "cli"), static=found.static)
+        office = AdminService(database, found.secret, Actor(_account(), "cli"), static=found.static)
         yield office
         if office.acted:
             # What the next command of a script does shall meet edges that know of this one.
             time.sleep((found.store.poll_seconds + SETTLE_SECONDS) * settle)
-    except (StoreError, Refused) as error:
+    except (StoreError, AdminError) as error:
         raise click.ClickException(str(error)) from error
     finally:
         database.close()

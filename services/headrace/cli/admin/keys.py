@@ -7,9 +7,9 @@ import click
 
 from headrace.cli.admin import context
 from headrace.gateway.admin import views
-from headrace.gateway.admin.action import Refused, Why
+from headrace.gateway.admin.action import AdminError, RefusalReason
 from headrace.gateway.admin.keys import Minted
-from headrace.gateway.admin.service import Office
+from headrace.gateway.admin.service import AdminService
 from headrace.gateway.store import queries
 from headrace.protocol.endpoints import Endpoint
 
@@ -37,7 +37,7 @@ def keys() -> None:
 @click.option("--admin", is_flag=True, help="It may administer the gateway over HTTP.")
 @context.command
 def create(
-    office: Office,
+    office: AdminService,
     as_json: bool,
     *,
     owner: str,
@@ -53,7 +53,7 @@ def create(
 @click.option("--owner", metavar="USER", help="Of this user alone.")
 @click.option("--all", "every", is_flag=True, help="Those too that are over.")
 @context.command
-def list_(office: Office, as_json: bool, *, owner: str | None, every: bool) -> None:
+def list_(office: AdminService, as_json: bool, *, owner: str | None, every: bool) -> None:
     """List keys: those that work, the newest first."""
     now = time.time()
     with office.database.read() as connection:
@@ -76,7 +76,7 @@ def list_(office: Office, as_json: bool, *, owner: str | None, every: bool) -> N
 @keys.command()
 @click.argument("id")
 @context.command
-def revoke(office: Office, as_json: bool, *, id: str) -> None:
+def revoke(office: AdminService, as_json: bool, *, id: str) -> None:
     """End a key, at once and for good. Requests under way are not cut off."""
     key = office.keys.revoke(id)
     if as_json:
@@ -92,10 +92,10 @@ def revoke(office: Office, as_json: bool, *, id: str) -> None:
     help="How long the old key still works.",
 )  # fmt: skip
 @context.command
-def rotate(office: Office, as_json: bool, *, id: str, overlap: float | None) -> None:
+def rotate(office: AdminService, as_json: bool, *, id: str, overlap: float | None) -> None:
     """Make a new key in place of ID; both work until the overlap is over."""
     if overlap is None:
-        raise Refused(Why.INVALID, "an overlap ends")
+        raise AdminError(RefusalReason.INVALID, "an overlap ends")
     _show_minted(office.keys.rotate(id, overlap=overlap), as_json)
 
 

@@ -6,20 +6,20 @@ import click
 
 from headrace.cli.admin import context
 from headrace.external import money
-from headrace.gateway.admin.service import Office
-from headrace.gateway.policy.records import MOMENTARY, Kind, Limit, Metric, Window
+from headrace.gateway.admin.service import AdminService
+from headrace.gateway.policy.records import MOMENTARY, Limit, LimitWindow, Metric, SubjectKind
 from headrace.gateway.store import queries
 
 KINDS: Final = ("key", "user", "group", "model")
 
 
-def _what() -> list[tuple[str, Metric, Window]]:
+def _what() -> list[tuple[str, Metric, LimitWindow]]:
     found = [
         (f"{metric}_per_{window}", metric, window)
         for metric in (Metric.REQUESTS, Metric.TOKENS, Metric.COST)
-        for window in (Window.MINUTE, Window.HOUR, Window.DAY, Window.MONTH)
+        for window in (LimitWindow.MINUTE, LimitWindow.HOUR, LimitWindow.DAY, LimitWindow.MONTH)
     ]
-    return found + [(metric.value, metric, Window.NOW) for metric in sorted(MOMENTARY)]
+    return found + [(metric.value, metric, LimitWindow.NOW) for metric in sorted(MOMENTARY)]
 
 
 WHAT: Final = _what()
@@ -57,7 +57,7 @@ def limits() -> None:
 @_subject
 @_numbers
 @context.command
-def set_limits(office: Office, as_json: bool, **given: Any) -> None:
+def set_limits(office: AdminService, as_json: bool, **given: Any) -> None:
     """Set limits, such as: --key ID --requests-per-minute 3. `none` takes one away."""
     kind, name, model, each = subject(given)
     new: list[Limit] = []
@@ -86,7 +86,7 @@ def set_limits(office: Office, as_json: bool, **given: Any) -> None:
 
 @limits.command("list")
 @context.command
-def list_limits(office: Office, as_json: bool) -> None:
+def list_limits(office: AdminService, as_json: bool) -> None:
     """List all limits."""
     with office.database.read() as connection:
         every = queries.limits(connection)
@@ -100,7 +100,7 @@ def list_limits(office: Office, as_json: bool) -> None:
     context.show_table(("on", "limit", "model"), rows)
 
 
-def subject(given: dict[str, Any]) -> tuple[Kind, str, str, bool]:
+def subject(given: dict[str, Any]) -> tuple[SubjectKind, str, str, bool]:
     """What the limits are set on, the model that they are narrowed to, and for each or together."""
     said = [kind for kind in ("key", "user", "group") if given[kind] is not None]
     model = given["model"] or ""
@@ -108,21 +108,21 @@ def subject(given: dict[str, Any]) -> tuple[Kind, str, str, bool]:
         raise click.UsageError("on what? Say one of --key, --user, --group, or --model")
     each = given["each"]
     if said:
-        kind = Kind(said[0])
-        if each is False and kind is not Kind.GROUP:
+        kind = SubjectKind(said[0])
+        if each is False and kind is not SubjectKind.GROUP:
             raise click.UsageError("--together is for groups and models")
         return kind, given[said[0]], model, True if each is None else each
-    return Kind.MODEL, model, "", bool(each)
+    return SubjectKind.MODEL, model, "", bool(each)
 
 
 def words(limit: Limit) -> str:
     """A limit for people."""
-    if limit.window is Window.NOW:
+    if limit.window is LimitWindow.NOW:
         text = f"{limit.value} {'at once' if limit.metric is Metric.CONCURRENCY else 'queued'}"
     else:
         value = money.shown(limit.value) if limit.metric is Metric.COST else limit.value
         text = f"{value} {limit.metric} per {limit.window}"
-    if limit.kind in (Kind.GROUP, Kind.MODEL):
+    if limit.kind in (SubjectKind.GROUP, SubjectKind.MODEL):
         text += ", each" if limit.each else ", together"
     return text
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from headrace.gateway.store.usage import Sum, date
+from headrace.gateway.store.usage import UsageSum, date
 
 SIZE: Final = (8, 3.6)
 MOST_MODELS: Final = 10
@@ -18,7 +18,7 @@ MOST_MODELS: Final = 10
 
 
 def draw(
-    folder: Path, first: Sequence[int], daily: Sequence[Sum], models: Sequence[Sum]
+    folder: Path, first: Sequence[int], daily: Sequence[UsageSum], models: Sequence[UsageSum]
 ) -> list[Path]:
     """Draw all three into `folder`.
 
@@ -53,7 +53,7 @@ def cumulative(first: Sequence[int]) -> tuple[list[datetime.date], list[int]]:
     return days, totals
 
 
-def stacked(models: Sequence[Sum]) -> tuple[list[datetime.date], dict[str, list[int]]]:
+def stacked(models: Sequence[UsageSum]) -> tuple[list[datetime.date], dict[str, list[int]]]:
     """Days, and for each model its requests on each of them; the busiest model first."""
     totals: Counter[str] = Counter()
     for each in models:

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from headrace.cli.admin import context as place
-from headrace.gateway.admin.service import Office
+from headrace.gateway.admin.service import AdminService
 from headrace.gateway.store import usage as accounts
-from headrace.gateway.store.usage import DIMENSIONS, Sum
+from headrace.gateway.store.usage import DIMENSIONS, UsageSum
 
 
 @click.group(invoke_without_command=True, short_help="What was asked for, and what it took.")
@@ -50,7 +50,7 @@ def usage(
 @usage.command()
 @click.option("--older", required=True, callback=place.span, metavar="SPAN", help="Such as 400d.")
 @place.command
-def prune(office: Office, as_json: bool, *, older: float | None) -> None:
+def prune(office: AdminService, as_json: bool, *, older: float | None) -> None:
     """Remove the rows of days that are older. Edges do so by themselves (accounts.keep_days)."""
     with office.people.act("usage.prune", f"older than {older:.0f} s", {}) as connection:
         gone = accounts.prune(connection, time.time() - (older or 0.0))
@@ -63,7 +63,7 @@ def prune(office: Office, as_json: bool, *, older: float | None) -> None:
 @usage.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @place.command
-def plot(office: Office, as_json: bool, *, folder: Path) -> None:
+def plot(office: AdminService, as_json: bool, *, folder: Path) -> None:
     """Draw users over time, users per day, and requests per day and model, as SVG into FOLDER.
 
     Needs matplotlib.
@@ -86,6 +86,6 @@ def plot(office: Office, as_json: bool, *, folder: Path) -> None:
         click.echo("\n".join(made))
 
 
-def _sums(office: Office, by: tuple[str, ...], since: float | None) -> list[Sum]:
+def _sums(office: AdminService, by: tuple[str, ...], since: float | None) -> list[UsageSum]:
     with office.database.read() as connection:
         return accounts.report(connection, by, since=None if since is None else time.time() - since)

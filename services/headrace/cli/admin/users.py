@@ -5,7 +5,7 @@ import click
 from headrace.cli.admin import context
 from headrace.cli.admin.keys import ENDPOINTS
 from headrace.gateway.admin import views
-from headrace.gateway.admin.service import Office
+from headrace.gateway.admin.service import AdminService
 from headrace.gateway.store import queries
 
 
@@ -22,7 +22,7 @@ def users() -> None:
 @click.option("--disable/--enable", "disabled", default=None, help="Shut out; all keys rest.")
 @context.command
 def set_user(
-    office: Office,
+    office: AdminService,
     as_json: bool,
     *,
     name: str,
@@ -43,7 +43,7 @@ def set_user(
 
 @users.command("list")
 @context.command
-def list_users(office: Office, as_json: bool) -> None:
+def list_users(office: AdminService, as_json: bool) -> None:
     """List users and their groups."""
     with office.database.read() as connection:
         every = queries.users(connection)
@@ -64,7 +64,7 @@ def list_users(office: Office, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @context.command
-def erase(office: Office, as_json: bool, *, name: str, yes: bool) -> None:
+def erase(office: AdminService, as_json: bool, *, name: str, yes: bool) -> None:
     """Remove a person: keys, groups, limits, every row of usage, and the name in the audit log.
 
     Backups that were made before still have it.
@@ -92,7 +92,7 @@ def groups() -> None:
 @click.option("--endpoint", "endpoints", multiple=True, type=click.Choice([*ENDPOINTS, "all"]))
 @context.command
 def set_group(
-    office: Office,
+    office: AdminService,
     as_json: bool,
     *,
     name: str,
@@ -113,7 +113,7 @@ def set_group(
 
 @groups.command("list")
 @context.command
-def list_groups(office: Office, as_json: bool) -> None:
+def list_groups(office: AdminService, as_json: bool) -> None:
     """List groups and what their members may use."""
     with office.database.read() as connection:
         every, people = queries.groups(connection), queries.users(connection)
@@ -134,7 +134,7 @@ def list_groups(office: Office, as_json: bool) -> None:
 @groups.command()
 @click.argument("name")
 @context.command
-def delete(office: Office, as_json: bool, *, name: str) -> None:
+def delete(office: AdminService, as_json: bool, *, name: str) -> None:
     """Remove a group and its limits."""
     office.groups.delete(name)
     if as_json:
@@ -146,7 +146,7 @@ def delete(office: Office, as_json: bool, *, name: str) -> None:
 @click.command(short_help="Who changed what, and when.")
 @click.option("--last", default=50, show_default=True, type=click.IntRange(1, 10_000))
 @context.command
-def audit(office: Office, as_json: bool, *, last: int) -> None:
+def audit(office: AdminService, as_json: bool, *, last: int) -> None:
     """Show the last lines of the audit log, the newest first."""
     with office.database.read() as connection:
         rows = views.audit(connection, last)

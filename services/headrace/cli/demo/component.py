@@ -7,7 +7,7 @@ import msgspec
 Probe = Callable[[], Awaitable[bool]]
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class Component(msgspec.Struct, frozen=True, kw_only=True):
     """A process that the demo keeps running."""
 
     name: str

@@ -8,11 +8,11 @@ from typing import Final
 
 from headrace.cli import resources
 from headrace.cli.demo import probes, slurm
-from headrace.cli.demo.component import Part
+from headrace.cli.demo.component import Component
 from headrace.cli.demo.engines import SIM_SLOTS, Engine
-from headrace.cli.demo.ssh_server import Server
+from headrace.cli.demo.ssh_server import SshServer
 from headrace.cli.demo.workspace import Workspace
-from headrace.cli.setup.site import Cluster, Site
+from headrace.cli.setup.site import Site, SiteCluster
 from headrace.devcluster.local import CONTROLLER
 
 ONE_PROCESSOR: Final = {"GOMAXPROCS": "1"}
@@ -23,9 +23,9 @@ to share out, and one processor carries far more than an edge asks of it."""
 def all_of(
     workspace: Workspace,
     site: Site,
-    ssh: Server,
-    working: Sequence[Part],
-) -> list[Part]:
+    ssh: SshServer,
+    working: Sequence[Component],
+) -> list[Component]:
     """Every part; `working` are those that do the cluster's work."""
     cluster = site.clusters[0]
     nats = resources.program("nats-server")
@@ -33,14 +33,14 @@ def all_of(
         _edge(workspace, site, {} if site.models else WAITING),
         *working,
         _bridge(workspace, site, cluster),
-        Part(
+        Component(
             name="sshd",
             argv=ssh.argv,
             address=f"127.0.0.1:{cluster.ssh_port}",
             what=f"the cluster's SSH server: {ssh.what}",
             probe=probes.listens(cluster.ssh_port),
         ),
-        Part(
+        Component(
             name="leaf",
             argv=(nats, "-c", str(workspace.cluster / "leaf.conf")),
             address=f"127.0.0.1:{cluster.leaf_port}, gate :{cluster.gate_port}",
@@ -48,7 +48,7 @@ def all_of(
             probe=probes.listens(cluster.leaf_port),
             env=ONE_PROCESSOR,
         ),
-        Part(
+        Component(
             name="hub",
             argv=(nats, "-c", str(workspace.web / "hub.conf")),
             address=f"127.0.0.1:{site.hub_port}, monitor :{site.hub_monitor_port}",
@@ -61,15 +61,15 @@ def all_of(
     ]
 
 
-def by_hand(workspace: Workspace, site: Site, engine: str, workers: int) -> list[Part]:
+def by_hand(workspace: Workspace, site: Site, engine: str, workers: int) -> list[Component]:
     """So many workers, as somebody would start them by hand."""
     return [_worker(workspace, site.clusters[0], engine, number + 1) for number in range(workers)]
 
 
-def scaled(workspace: Workspace, site: Site, ports: dict[str, int]) -> list[Part]:
+def scaled(workspace: Workspace, site: Site, ports: dict[str, int]) -> list[Component]:
     """The scaler, and a Slurm whose jobs are the workers."""
     return [
-        Part(
+        Component(
             name="scaler",
             argv=_ours("scaler", workspace.cluster / "scaler.toml"),
             address=f"via 127.0.0.1:{site.clusters[0].leaf_port}",
@@ -86,9 +86,9 @@ WAITING: Final = {"HEADRACE_EDGE__HOLD_SECONDS": "0.3", "HEADRACE_EDGE__COMMENT_
 """Where requests wait for jobs, one wants to see how."""
 
 
-def _edge(workspace: Workspace, site: Site, env: dict[str, str]) -> Part:
+def _edge(workspace: Workspace, site: Site, env: dict[str, str]) -> Component:
     url = f"http://127.0.0.1:{site.api_port}"
-    return Part(
+    return Component(
         name="edge",
         argv=_ours("edge", workspace.web / "edge.toml"),
         address=url,
@@ -98,9 +98,9 @@ def _edge(workspace: Workspace, site: Site, env: dict[str, str]) -> Part:
     )
 
 
-def _bridge(workspace: Workspace, site: Site, cluster: Cluster) -> Part:
+def _bridge(workspace: Workspace, site: Site, cluster: SiteCluster) -> Component:
     metrics = site.bridge_metrics_port
-    return Part(
+    return Component(
         name="bridge",
         argv=_ours("bridge", workspace.web / "bridge.toml"),
         address=f"127.0.0.1:{cluster.link_port}, metrics :{metrics}",
@@ -110,9 +110,9 @@ def _bridge(workspace: Workspace, site: Site, cluster: Cluster) -> Part:
     )
 
 
-def _worker(workspace: Workspace, cluster: Cluster, engine: str, number: int) -> Part:
+def _worker(workspace: Workspace, cluster: SiteCluster, engine: str, number: int) -> Component:
     slots = {"HEADRACE_WORKER__SLOTS": str(SIM_SLOTS)} if engine == Engine.SIM else {}
-    return Part(
+    return Component(
         name=f"worker-{number}",
         argv=_ours("worker", workspace.cluster / "worker.toml"),
         address=f"via 127.0.0.1:{cluster.leaf_port}",

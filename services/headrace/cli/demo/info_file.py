@@ -10,13 +10,13 @@ import msgspec
 
 from headrace.cli.demo import engine_watch
 from headrace.cli.demo.job_watch import JobWatch
-from headrace.cli.demo.supervisor import Keeper
+from headrace.cli.demo.supervisor import Supervisor
 from headrace.cli.setup.credentials import write_private
 
 LOOK_SECONDS: Final = 0.3
 
 
-class Info(msgspec.Struct, frozen=True):
+class DemoInfo(msgspec.Struct, frozen=True):
     """The file's content."""
 
     base_url: str
@@ -33,14 +33,14 @@ def is_worker(name: str) -> bool:
     return name.startswith("worker-")
 
 
-class Published:
+class InfoFile:
     """Keeps the file true while parts end and come again. It appears with the first `show`."""
 
     def __init__(
         self,
         path: Path,
-        info: Info,
-        keepers: Sequence[Keeper],
+        info: DemoInfo,
+        keepers: Sequence[Supervisor],
         jobs: JobWatch | None = None,
     ) -> None:
         self._path = path
@@ -50,7 +50,7 @@ class Published:
         self._jobs = jobs
         self._shown = False
 
-    def show(self) -> Info:
+    def show(self) -> DemoInfo:
         """Write the file as of now."""
         self._shown = True
         self._write(self._current())
@@ -75,7 +75,7 @@ class Published:
     def _parts(self) -> dict[str, int]:
         return {keeper.part.name: keeper.pid for keeper in self._keepers if keeper.pid}
 
-    def _current(self) -> Info:
+    def _current(self) -> DemoInfo:
         pids = self._parts()
         engines = {}
         for name, worker in list(pids.items()):
@@ -89,7 +89,7 @@ class Published:
             engines |= self._jobs.engines
         return msgspec.structs.replace(self._info, pids=pids, engines=engines)
 
-    def _write(self, info: Info) -> None:
+    def _write(self, info: DemoInfo) -> None:
         # It holds a key, so it is its owner's alone.
         write_private(self._path, json.dumps(msgspec.to_builtins(info), indent=2) + "\n")
         self._info = info

@@ -14,7 +14,7 @@ from headrace.cli.demo.workspace import Workspace
 from headrace.cli.setup import daemon_conf, values
 from headrace.cli.setup.credentials import write_private
 from headrace.cli.setup.installation import MODELS
-from headrace.cli.setup.site import Cluster
+from headrace.cli.setup.site import SiteCluster
 from headrace.devcluster.local import LOW
 from headrace.runtime import toml
 
@@ -22,7 +22,7 @@ IDLE_SECONDS: Final = 60.0
 LEAST_MAX: Final = 2
 
 
-def install(workspace: Workspace, cluster: Cluster, engine: EngineTable, workers: int) -> None:
+def install(workspace: Workspace, cluster: SiteCluster, engine: EngineTable, workers: int) -> None:
     """Write the scaler's configuration and the model's file. Raises ValueError for a bad path."""
     values.plain_path(str(workspace.cluster))  # it stands in batch scripts
     # Not what was learned, but what was said and seen in an earlier run.

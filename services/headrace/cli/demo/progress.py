@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from headrace.cli.demo import example_chat, probes
-from headrace.cli.demo.info_file import Info, Published
+from headrace.cli.demo.info_file import DemoInfo, InfoFile
 from headrace.cli.demo.screen import Screen
-from headrace.cli.demo.supervisor import Keeper
+from headrace.cli.demo.supervisor import Supervisor
 from headrace.cli.http import HttpError
 from headrace.cli.setup.site import Site
 
@@ -18,9 +18,9 @@ WORKER_SECONDS: Final = 20.0
 async def tell(
     screen: Screen,
     site: Site,
-    info: Info,
-    keepers: Sequence[Keeper],
-    published: Published,
+    info: DemoInfo,
+    keepers: Sequence[Supervisor],
+    published: InfoFile,
     *,
     patient: bool,
     hint: str = "",
@@ -51,7 +51,7 @@ async def tell(
     screen.plain("\nCtrl-C ends everything.")
 
 
-async def _first_worker(screen: Screen, info: Info) -> None:
+async def _first_worker(screen: Screen, info: DemoInfo) -> None:
     try:
         async with asyncio.timeout(WORKER_SECONDS):
             await probes.until(probes.workers_ready(info.base_url, info.api_key, 1))
@@ -61,7 +61,7 @@ async def _first_worker(screen: Screen, info: Info) -> None:
         screen.say(f"{info.model} is loaded and has answered its first request")
 
 
-def ready(screen: Screen, info: Info) -> None:
+def ready(screen: Screen, info: DemoInfo) -> None:
     """The line that says so, and what to try."""
     screen.plain(f"ready: {info.base_url}  key {info.api_key}", "bold green")
     screen.plain(EXAMPLES.format(info=info))
@@ -79,7 +79,7 @@ print(client.chat.completions.create(model="{info.model}", messages=messages))
 """
 
 
-async def _show(screen: Screen, info: Info) -> None:
+async def _show(screen: Screen, info: DemoInfo) -> None:
     show = example_chat.Show(
         question=lambda text: screen.plain(f"A streamed chat, as it happens: {text}", "bold"),
         comment=lambda text: screen.plain(text, "yellow"),

@@ -22,15 +22,15 @@ from headrace.cli.demo import (
     workspace,
 )
 from headrace.cli.demo.engines import MODEL, Engine, table
-from headrace.cli.demo.info_file import Info, Published, is_worker
+from headrace.cli.demo.info_file import DemoInfo, InfoFile, is_worker
 from headrace.cli.demo.job_watch import JobWatch
 from headrace.cli.demo.screen import Screen, nearest
-from headrace.cli.demo.supervisor import Keeper
+from headrace.cli.demo.supervisor import Supervisor
 from headrace.cli.demo.workspace import Workspace
 from headrace.cli.setup.site import Site
 from headrace.devcluster import loopback
 from headrace.runtime import lifecycle
-from headrace.runtime.lifecycle import Fatal, Lifecycle
+from headrace.runtime.lifecycle import FatalError, Lifecycle
 from headrace.runtime.logging import Logger
 
 PROCESSORS: Final = (
@@ -64,7 +64,7 @@ def serve(port: int, engine: str, workers: int, directory: Path, *, slurm: bool 
             # The terminal is for people; what the lifecycle logs goes beside the daemons' logs.
             log: Logger = structlog.wrap_logger(structlog.WriteLogger(file), PROCESSORS)
             return lifecycle.run(lambda life: run(life, settings, opened, screen), log)
-    except (Fatal, ValueError) as error:
+    except (FatalError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -79,16 +79,16 @@ async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Scr
     signals.listen(life)
     processes.adopt_orphans()
     if not loopback.is_free(settings.port):
-        raise Fatal(
+        raise FatalError(
             f"port {settings.port} of 127.0.0.1 is taken by another program. "
             "Say --port for another one (make demo PORT=8081)."
         )
     if settings.slurm:
         slurm.check()
     made, keepers = prepare(settings, place, screen)
-    info = Info(f"http://127.0.0.1:{settings.port}/v1", place.api_key(), MODEL)
+    info = DemoInfo(f"http://127.0.0.1:{settings.port}/v1", place.api_key(), MODEL)
     jobs = JobWatch(place.state / "status.json") if settings.slurm else None
-    published = Published(place.info, info, keepers, jobs)
+    published = InfoFile(place.info, info, keepers, jobs)
     patient = settings.engine is not Engine.VLLM and not settings.slurm
     hint = HINT.format(state=nearest(place.state), conf=place.slurm / "slurm.conf")
     hint = hint if settings.slurm else ""
@@ -117,7 +117,7 @@ async def run(life: Lifecycle, settings: Settings, place: Workspace, screen: Scr
     return 0
 
 
-def prepare(settings: Settings, place: Workspace, screen: Screen) -> tuple[Site, list[Keeper]]:
+def prepare(settings: Settings, place: Workspace, screen: Screen) -> tuple[Site, list[Supervisor]]:
     """Choose ports, write every file, and return what is to be kept running."""
     engine = table(settings.engine, place.root)
     names = (*ports.NAMES, *(slurm.PORTS if settings.slurm else ()))
@@ -137,10 +137,10 @@ def prepare(settings: Settings, place: Workspace, screen: Screen) -> tuple[Site,
         working = components.by_hand(place, made, settings.engine, settings.workers)
     environ = slurm.plain(os.environ.items())
     every = components.all_of(place, made, server, working)
-    return made, [Keeper(part, place.logs, environ, screen.say) for part in every]
+    return made, [Supervisor(part, place.logs, environ, screen.say) for part in every]
 
 
-async def end(keepers: list[Keeper], slurm_at: Path | None) -> None:
+async def end(keepers: list[Supervisor], slurm_at: Path | None) -> None:
     """End everything: what takes requests first, what carries them last."""
     edge, *rest = keepers
     workers = [keeper for keeper in rest if is_worker(keeper.part.name)]
@@ -156,7 +156,7 @@ COLLECT_SECONDS: Final = 10.0
 """Seldom, for it looks at every process of the machine."""
 
 
-async def collect(keepers: list[Keeper]) -> None:
+async def collect(keepers: list[Supervisor]) -> None:
     """Collect the orphans that we have adopted, when they have ended."""
     while True:
         await asyncio.sleep(COLLECT_SECONDS)

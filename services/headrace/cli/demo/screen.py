@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headrace.cli.demo.supervisor import Keeper
+from headrace.cli.demo.supervisor import Supervisor
 
 FILE_WIDTH: Final = 150
 
@@ -37,7 +37,7 @@ class Screen:
         """A piece of a line, at once."""
         self._print(Text(text, style=style), end="")
 
-    def table(self, keepers: Iterable[Keeper], engines: Mapping[str, str]) -> None:
+    def table(self, keepers: Iterable[Supervisor], engines: Mapping[str, str]) -> None:
         """What runs where; a worker is where its engine is."""
         table = Table(title="What runs where", title_justify="left", header_style="bold")
         table.add_column("name", style="bold cyan", no_wrap=True)

@@ -10,7 +10,7 @@ from headrace.cli.demo.engines import MODEL, EngineTable
 from headrace.cli.demo.workspace import CLUSTER, Workspace
 from headrace.cli.setup import daemon_conf, installation
 from headrace.cli.setup.credentials import write_private
-from headrace.cli.setup.site import Cluster, Model, Site
+from headrace.cli.setup.site import Site, SiteCluster, SiteModel
 from headrace.gateway.store import migrations
 from headrace.gateway.store.database import Database
 
@@ -21,7 +21,7 @@ def make(
     workspace: Workspace, ports: dict[str, int], api_port: int, *, planned: bool = False
 ) -> Site:
     """The site on these ports; with `planned` the edge learns of models from the scaler alone."""
-    cluster = Cluster(
+    cluster = SiteCluster(
         name=CLUSTER,
         ssh_host=LOOPBACK,
         ssh_port=ports["ssh"],
@@ -38,7 +38,7 @@ def make(
     )
     return Site(
         clusters=(cluster,),
-        models=() if planned else (Model(MODEL),),
+        models=() if planned else (SiteModel(MODEL),),
         api_port=api_port,
         hub_port=ports["hub"],
         hub_monitor_port=ports["hub_monitor"],
@@ -52,7 +52,7 @@ def install(workspace: Workspace, site: Site, engine: EngineTable) -> str:
     done = installation.install(workspace.root, site, force=True, api_key=workspace.api_key())
     cluster = site.clusters[0]
     table = {key: value for key, value in msgspec.to_builtins(engine).items() if key != "env"}
-    text = daemon_conf.worker(cluster, Model(MODEL), table, engine.env)
+    text = daemon_conf.worker(cluster, SiteModel(MODEL), table, engine.env)
     write_private(workspace.cluster / "worker.toml", text)
     store = workspace.web / "gateway.db"
     if store.exists():  # of an earlier demo, and perhaps of an earlier version

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from headrace.cli.demo import probes
-from headrace.cli.demo.component import Part, Probe
+from headrace.cli.demo.component import Component, Probe
 from headrace.devcluster import local
 from headrace.devcluster.cluster import LocalSlurm
 from headrace.devcluster.local import CONTROLLER, MUNGE, Daemon, LocalOptions
-from headrace.runtime.lifecycle import Fatal
+from headrace.runtime.lifecycle import FatalError
 from headrace.slurm import client
-from headrace.slurm.states import Phase
+from headrace.slurm.states import SlurmPhase
 
 OPTIONS: Final = LocalOptions(kill_wait=3)
 NODES: Final = local.node_names(OPTIONS)
@@ -29,15 +29,15 @@ CANCEL_SECONDS: Final = 8.0
 
 
 def check(path: str = PATH) -> None:
-    """Raise Fatal, with what to do, where a Slurm cannot run here."""
+    """Raise FatalError, with what to do, where a Slurm cannot run here."""
     missing = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
     if missing:
-        raise Fatal(
+        raise FatalError(
             f"there is no {', '.join(missing)} on this machine. As root: "
             "apt-get install --no-install-recommends slurm-wlm munge"
         )
     if os.geteuid() != 0:
-        raise Fatal("Slurm's daemons start jobs, which only root may do: run the demo as root")
+        raise FatalError("Slurm's daemons start jobs, which only root may do: run the demo as root")
 
 
 def write(root: Path, ports: dict[str, int]) -> None:
@@ -55,7 +55,7 @@ def environ(root: Path) -> dict[str, str]:
     return {"SLURM_CONF": str(root / "slurm.conf")}
 
 
-def parts(root: Path, ports: dict[str, int]) -> list[Part]:
+def parts(root: Path, ports: dict[str, int]) -> list[Component]:
     """The daemons, in the order in which they end."""
     return [
         _part(
@@ -95,12 +95,12 @@ def _part(
     *,
     probe: Probe,
     after: Probe | None = None,
-) -> Part:
+) -> Component:
     spool = root / f"spool-{daemon.name}"
     # Where a slurmd works is how the processes of its jobs are found: see LocalSlurm.
     folder = spool if spool.exists() else root
     program = shutil.which(daemon.argv[0], path=PATH) or daemon.argv[0]
-    return Part(
+    return Component(
         name=daemon.name,
         argv=("/usr/bin/env", f"--chdir={folder}", program, *daemon.argv[1:]),
         address=address,
@@ -127,7 +127,7 @@ async def end_jobs(root: Path) -> None:
     asked: set[int] = set()
     while time.monotonic() < deadline:
         found = await slurm.jobs()
-        left = {job.id for job in found.jobs if job.phase is not Phase.OVER}
+        left = {job.id for job in found.jobs if job.phase is not SlurmPhase.OVER}
         if not found.trusted or not left:
             break
         if left - asked:

@@ -44,7 +44,7 @@ def user() -> str:
         return "demo"
 
 
-class Server(msgspec.Struct, frozen=True):
+class SshServer(msgspec.Struct, frozen=True):
     """What to start."""
 
     argv: tuple[str, ...]
@@ -53,19 +53,21 @@ class Server(msgspec.Struct, frozen=True):
     """Why it is not OpenSSH."""
 
 
-def prepare(run: Path, authorized_key: str, port: int) -> Server:
+def prepare(run: Path, authorized_key: str, port: int) -> SshServer:
     """Write what the server reads into `run`."""
     host_key(run)
     write_private(run / "authorized_keys", authorized_key + "\n")
     why_not = why_not_openssh()
     if why_not:
-        return Server(_embedded(run, port), "embedded", f"{why_not}: an embedded SSH server serves")
+        return SshServer(
+            _embedded(run, port), "embedded", f"{why_not}: an embedded SSH server serves"
+        )
     write_private(
         run / "sshd_config", config(run, port, strict=is_strict(run), version=openssh_version())
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    return Server((str(SSHD), "-D", "-e", "-f", str(run / "sshd_config")), "OpenSSH")
+    return SshServer((str(SSHD), "-D", "-e", "-f", str(run / "sshd_config")), "OpenSSH")
 
 
 def host_key(run: Path) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from headrace.cli.demo import processes
-from headrace.cli.demo.component import Part
+from headrace.cli.demo.component import Component
 from headrace.cli.demo.probes import until
-from headrace.runtime.lifecycle import EXIT_CONFIG, Fatal
+from headrace.runtime.lifecycle import EXIT_CONFIG, FatalError
 
 FIRST_BACKOFF: Final = 0.2
 MAX_BACKOFF: Final = 3.0
@@ -28,12 +28,12 @@ AFTER_SECONDS: Final = 10.0
 LOG_LINES: Final = 15
 
 
-class Keeper:
+class Supervisor:
     """One part and its process. Call `say` with what the person in front should know."""
 
     def __init__(
         self,
-        part: Part,
+        part: Component,
         logs: Path,
         environ: Mapping[str, str],
         say: Callable[[str], None],
@@ -51,7 +51,7 @@ class Keeper:
         return self._process.pid if self._process is not None else 0
 
     async def run(self) -> None:
-        """Keep the part running until `end`. Raises Fatal for what does not run at all."""
+        """Keep the part running until `end`. Raises FatalError for what does not run at all."""
         deaths = 0
         loop = asyncio.get_running_loop()
         if self.part.after is not None:
@@ -69,9 +69,11 @@ class Keeper:
                 return
             deaths = 1 if loop.time() - born > STEADY_SECONDS else deaths + 1
             if status == EXIT_CONFIG:
-                raise Fatal(f"{self.part.name} refuses its configuration.\n{self.tail()}")
+                raise FatalError(f"{self.part.name} refuses its configuration.\n{self.tail()}")
             if deaths >= MAX_DEATHS:
-                raise Fatal(f"{self.part.name} {told(status)}, again and again.\n{self.tail()}")
+                raise FatalError(
+                    f"{self.part.name} {told(status)}, again and again.\n{self.tail()}"
+                )
             backoff = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** (deaths - 1))
             self._say(f"{self.part.name} {told(status)}; starting it again in {backoff:.1f} s")
             await asyncio.sleep(backoff)

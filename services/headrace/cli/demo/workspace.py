@@ -14,7 +14,7 @@ from headrace.cli.setup import values
 from headrace.cli.setup.credentials import write_private
 from headrace.cli.setup.installation import private_directory
 from headrace.gateway.policy import api_keys
-from headrace.runtime.lifecycle import Fatal
+from headrace.runtime.lifecycle import FatalError
 
 MAX_RUN_PATH: Final = 60
 """A Unix socket's path has at most 107 bytes, and a worker adds folders of its own."""
@@ -78,18 +78,20 @@ OURS: Final = ("web", "clusters", "logs", "run")
 
 @contextmanager
 def opened(root: Path) -> Iterator[Workspace]:
-    """The workspace at `root`, ours alone. Raises Fatal where it can't be."""
+    """The workspace at `root`, ours alone. Raises FatalError where it can't be."""
     root = root.absolute()
     values.quotable_path(str(root))
     if not (root / LOCK).is_file() and any((root / name).exists() for name in OURS):
-        raise Fatal(f"{root} holds something else; say --dir for a folder of the demo's own")
+        raise FatalError(f"{root} holds something else; say --dir for a folder of the demo's own")
     for folder in (root, root / "logs"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (root / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Fatal(f"a demo runs already in {root}; say --dir for another folder") from None
+            raise FatalError(
+                f"a demo runs already in {root}; say --dir for another folder"
+            ) from None
         for old in [root / "info.json", *(root / "logs").glob("*.log")]:
             old.unlink(missing_ok=True)
         with _run_directory(root) as run:

@@ -10,7 +10,7 @@ from headrace.cli.doctor.finding import Finding, bad, ok, warning
 from headrace.cli.operate import freshness
 from headrace.cli.operate.formatting import duration
 from headrace.protocol.names import Slug
-from headrace.slurm.output import Output
+from headrace.slurm.output import CommandOutput
 from headrace.slurm.scontrol import Ping
 from headrace.slurm.sinfo import Partitions
 
@@ -116,7 +116,7 @@ def partitions(found: Partitions, wanted: Mapping[Slug, Iterable[str]]) -> list[
     return told or [ok("partitions", "those that the models name are up")]
 
 
-def trial(model: str, output: Output) -> Finding:
+def trial(model: str, output: CommandOutput) -> Finding:
     """`sbatch --test-only` with a model's script: nothing was submitted."""
     hop = f"job of {model}"
     if output.problem:

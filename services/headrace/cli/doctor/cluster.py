@@ -13,7 +13,7 @@ import msgspec
 
 from headrace.catalogue import loader, status
 from headrace.catalogue.loader import Catalogue, CatalogueError
-from headrace.catalogue.worker import Cluster, batch_script
+from headrace.catalogue.worker import ClusterOptions, batch_script
 from headrace.cli.doctor import checks, leaf
 from headrace.cli.doctor.finding import Finding, bad, ok
 from headrace.cli.operate import context
@@ -143,7 +143,7 @@ async def _trials(options: ScalerFile, models: Catalogue, slurm: SlurmClient) ->
     found = []
     for slug, entry in list(models.entries.items())[:MAX_TRIALS]:
         try:
-            cluster = Cluster(
+            cluster = ClusterOptions(
                 name=options.cluster,
                 bus=options.worker_bus,
                 configs=f"{options.state}/workers",

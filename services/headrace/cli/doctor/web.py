@@ -24,7 +24,7 @@ class EdgeFile(msgspec.Struct, frozen=True):
     external: str = ""
 
 
-class BridgeCluster(msgspec.Struct, frozen=True):
+class BridgeEntry(msgspec.Struct, frozen=True):
     """A cluster, as the bridge is told of it."""
 
     name: str
@@ -35,7 +35,7 @@ class BridgeCluster(msgspec.Struct, frozen=True):
 class BridgeFile(msgspec.Struct, frozen=True):
     """What of ``bridge.toml`` one needs to look at the bridge."""
 
-    clusters: tuple[BridgeCluster, ...] = ()
+    clusters: tuple[BridgeEntry, ...] = ()
     metrics_port: int = 0
 
 

@@ -47,7 +47,7 @@ def load(path: Path) -> ScalerFile:
     )
 
 
-class Place(msgspec.Struct, frozen=True):
+class StateFolder(msgspec.Struct, frozen=True):
     """A scaler's state folder."""
 
     state: Path
@@ -103,10 +103,10 @@ class Place(msgspec.Struct, frozen=True):
             ) from error
 
 
-def find(state: Path | None, config_file: Path | None) -> Place:
+def find(state: Path | None, config_file: Path | None) -> StateFolder:
     """The place that the options name, or else the ``scaler.toml`` here. Raises ClickException."""
     if state is not None:
-        return Place(state.resolve())
+        return StateFolder(state.resolve())
     path = config_file or Path(SCALER_FILE)
     if config_file is None and not path.is_file():
         raise click.UsageError(
@@ -116,7 +116,7 @@ def find(state: Path | None, config_file: Path | None) -> Place:
         found = load(path)
     except config.ConfigError as error:
         raise click.ClickException(str(error)) from error
-    return Place(Path(found.state), found.installation)
+    return StateFolder(Path(found.state), found.installation)
 
 
 Command = Callable[..., Any]

@@ -7,13 +7,13 @@ import click
 
 from headrace.catalogue.status import Status
 from headrace.cli.operate import freshness
-from headrace.cli.operate.context import Place
+from headrace.cli.operate.context import StateFolder
 from headrace.slurm.client import Slurm, SlurmClient
-from headrace.slurm.squeue import Snapshot
-from headrace.slurm.states import Phase
+from headrace.slurm.squeue import JobList
+from headrace.slurm.states import SlurmPhase
 
 
-def drain(where: Place, job: int, slurm: Slurm | None = None) -> str:
+def drain(where: StateFolder, job: int, slurm: Slurm | None = None) -> str:
     """SIGTERM to the worker of `job`; returns what to tell. Raises ClickException.
 
     A job that loads serves nobody, and may not have a worker yet that SIGTERM could reach: it is
@@ -22,7 +22,7 @@ def drain(where: Place, job: int, slurm: Slurm | None = None) -> str:
     return asyncio.run(_drain(where, job, slurm or SlurmClient()))
 
 
-async def _drain(where: Place, job: int, slurm: Slurm) -> str:
+async def _drain(where: StateFolder, job: int, slurm: Slurm) -> str:
     status = where.status()
     why_not = refusal(await slurm.jobs(), job, status, where.installation)
     if why_not:
@@ -42,7 +42,7 @@ def loads(job: int, status: Status, now: float) -> bool:
     return not freshness.of(status, now).stale and any(row.phase == "loading" for row in rows)
 
 
-def refusal(found: Snapshot, job: int, status: Status, installation: str) -> str:
+def refusal(found: JobList, job: int, status: Status, installation: str) -> str:
     """Why `job` is not to be touched; empty where it may be told.
 
     Where the installation is not known, the scaler's own list of its jobs stands for it.
@@ -61,6 +61,6 @@ def refusal(found: Snapshot, job: int, status: Status, installation: str) -> str
         of_ours = job in known
     if not of_ours:
         return f"job {job} ({theirs.name}) is not a job of this scaler's. Nothing was done."
-    if theirs.phase is not Phase.RUNNING:
+    if theirs.phase is not SlurmPhase.RUNNING:
         return f"job {job} does not run ({theirs.state.main}): there is nothing to drain"
     return ""

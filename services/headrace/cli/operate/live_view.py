@@ -20,7 +20,7 @@ class Beat(msgspec.Struct):
     tokens_per_second: float = 0.0
 
 
-class Heard:
+class LiveView:
     """The last word of each worker and each scaler. Times are the caller's, in seconds."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from headrace.catalogue.overrides import Override
 from headrace.catalogue.status import ModelRow
 from headrace.cli.operate import context, drain_job
-from headrace.cli.operate.context import Place
+from headrace.cli.operate.context import StateFolder
 from headrace.cli.operate.formatting import duration
 
 Count: Final = click.IntRange(0, 1000)
@@ -91,7 +91,7 @@ def drain(what: str, config_file: Path | None, state: Path | None, *, as_json: b
     _say({"model": row.model, "max": 0, "jobs": running, "told": told}, told, as_json=as_json)
 
 
-def find(where: Place, model: str) -> ModelRow:
+def find(where: StateFolder, model: str) -> ModelRow:
     """The row of a model by name or slug. Raises ClickException."""
     rows = where.status().models
     for row in rows:
@@ -114,7 +114,7 @@ def merged(before: Override | None, least: int | None, most: int | None) -> Over
 
 
 def _tell(
-    where: Place, row: ModelRow, said: Override | None, *, as_json: bool, asked: bool
+    where: StateFolder, row: ModelRow, said: Override | None, *, as_json: bool, asked: bool
 ) -> None:
     interval = duration(where.status().interval)
     if said is None:

@@ -16,7 +16,7 @@ from rich.live import Live
 
 from headrace.catalogue.status import Status
 from headrace.cli.operate import context, freshness, tables, web
-from headrace.cli.operate.context import SCALER_FILE, Place
+from headrace.cli.operate.context import SCALER_FILE, StateFolder
 
 PIPE_WIDTH: Final = 200
 
@@ -137,7 +137,7 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
-def _watch(where: Place, console: Console, interval: float) -> None:
+def _watch(where: StateFolder, console: Console, interval: float) -> None:
     first = tables.top(where.status(), time.time())
     with Live(first, console=console, screen=True, auto_refresh=False) as live:
         try:

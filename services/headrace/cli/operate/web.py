@@ -14,7 +14,7 @@ from rich.live import Live
 
 from headrace.cli import nats_session
 from headrace.cli.operate import web_tables
-from headrace.cli.operate.live_view import Heard
+from headrace.cli.operate.live_view import LiveView
 from headrace.protocol import codec, names, subjects
 from headrace.protocol.errors import HeadraceError
 from headrace.runtime import config
@@ -79,9 +79,9 @@ async def _show(
         await bus.close()
 
 
-async def listen(bus: Bus) -> Heard:
+async def listen(bus: Bus) -> LiveView:
     """Hear heartbeats and plans from now on."""
-    heard = Heard()
+    heard = LiveView()
 
     def on_state(message: Message) -> None:
         try:
@@ -100,7 +100,7 @@ async def listen(bus: Bus) -> Heard:
     return heard
 
 
-async def _watch(heard: Heard, console: Console, interval: float) -> None:
+async def _watch(heard: LiveView, console: Console, interval: float) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             live.update(web_tables.top(heard, time.monotonic(), time.time()), refresh=True)

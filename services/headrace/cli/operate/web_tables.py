@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from headrace.cli.operate.formatting import duration
-from headrace.cli.operate.live_view import Beat, Heard
+from headrace.cli.operate.live_view import Beat, LiveView
 from headrace.cli.operate.tables import speed_text, state_text, table_of
 from headrace.protocol.plan import ModelPhase
 from headrace.protocol.state import WorkerPhase
@@ -16,7 +16,7 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-def top(heard: Heard, now: float, clock: float) -> RenderableType:
+def top(heard: LiveView, now: float, clock: float) -> RenderableType:
     """Each model with its workers; `clock` is the time in Unix seconds, for ends of walltimes."""
     table = table_of(COLUMNS)
     for model in plain(heard, now):
@@ -40,12 +40,12 @@ def top(heard: Heard, now: float, clock: float) -> RenderableType:
     return table
 
 
-def plain(heard: Heard, now: float) -> list[dict[str, Any]]:
+def plain(heard: LiveView, now: float) -> list[dict[str, Any]]:
     """The same as JSON's values."""
     return [_model(slug, heard, now) for slug in heard.models(now)]
 
 
-def _model(slug: str, heard: Heard, now: float) -> dict[str, Any]:
+def _model(slug: str, heard: LiveView, now: float) -> dict[str, Any]:
     workers, plans = heard.workers(slug, now), heard.plans(slug, now)
     ready = any(each.state.phase is WorkerPhase.READY for each in workers)
     loading = any(each.state.phase is WorkerPhase.LOADING for each in workers)

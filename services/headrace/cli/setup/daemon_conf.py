@@ -6,10 +6,10 @@ import msgspec
 
 from headrace.cli.setup import values
 from headrace.cli.setup.credentials import tunnel_file
-from headrace.cli.setup.site import Cluster, Model, Site
+from headrace.cli.setup.site import Site, SiteCluster, SiteModel
 from headrace.runtime import toml
 
-EXAMPLE_MODEL = Model("Qwen/Qwen3-8B")
+EXAMPLE_MODEL = SiteModel("Qwen/Qwen3-8B")
 
 
 class ApiKey(msgspec.Struct, frozen=True):
@@ -88,8 +88,8 @@ def external(site: Site) -> str:
 
 
 def worker(
-    cluster: Cluster,
-    model: Model,
+    cluster: SiteCluster,
+    model: SiteModel,
     engine: toml.Table,
     env: toml.Table | None = None,
     comment: str = "",
@@ -111,7 +111,7 @@ def worker(
     )
 
 
-def scaler(cluster: Cluster, worker_command: Sequence[str] = ("headrace-worker",)) -> str:
+def scaler(cluster: SiteCluster, worker_command: Sequence[str] = ("headrace-worker",)) -> str:
     """``scaler.toml``: the scaler and the workers that it starts share the cluster's leaf."""
     leaf = f"nats://{values.address(cluster.leaf_at, cluster.leaf_port)}"
     return toml.document(
@@ -133,7 +133,7 @@ def scaler(cluster: Cluster, worker_command: Sequence[str] = ("headrace-worker",
     )
 
 
-def example_worker(cluster: Cluster, models: Sequence[Model]) -> str:
+def example_worker(cluster: SiteCluster, models: Sequence[SiteModel]) -> str:
     """``worker.toml`` for the first of the edge's models, to be adapted."""
     model = models[0] if models else EXAMPLE_MODEL
     engine = {"kind": "vllm", "model": model.name, "python": "/path/to/vllm-env/bin/python"}
@@ -145,7 +145,7 @@ def example_worker(cluster: Cluster, models: Sequence[Model]) -> str:
     )
 
 
-def known_hosts_name(cluster: Cluster) -> str:
+def known_hosts_name(cluster: SiteCluster) -> str:
     """How known_hosts calls the cluster's sshd."""
     host, port = cluster.ssh_host, cluster.ssh_port
     return host if port == 22 else f"[{host}]:{port}"

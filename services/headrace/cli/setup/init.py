@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from headrace.cli.setup import installation, next_steps, values
-from headrace.cli.setup.site import Cluster, Model, Site
+from headrace.cli.setup.site import Site, SiteCluster, SiteModel
 from headrace.runtime.config import ConfigError
 
 FIRST_LINK_PORT = 7500
@@ -102,7 +102,7 @@ def init(directory: Path, force: bool, new_keys: bool, **given: object) -> None:
     try:
         site = site_of(**given)  # type: ignore[arg-type]  # click's options are those parameters
         done = installation.install(directory, site, force=force, new_keys=new_keys)
-    except installation.AlreadyThere as error:
+    except installation.AlreadyInstalledError as error:
         raise click.ClickException(
             f"{error} is not empty. --force writes its configurations anew and keeps the keys."
         ) from error
@@ -143,7 +143,7 @@ def site_of(
         if not user or not host:
             _refuse(f"cluster {name!r}: where is its sshd? Say --cluster {name}=USER@HOST[:PORT]")
         made.append(
-            Cluster(
+            SiteCluster(
                 name=name,
                 ssh_host=host,
                 ssh_port=port,
@@ -165,8 +165,8 @@ def site_of(
         _refuse(f"--ssh-host-key names no cluster of this site: {', '.join(keys)}")
     return Site(
         clusters=tuple(made),
-        models=tuple(Model(name) for name in models),
-        external=tuple(Model(name) for name in externals),
+        models=tuple(SiteModel(name) for name in models),
+        external=tuple(SiteModel(name) for name in externals),
         api_host=api_host,
         api_port=api_port,
         hub_port=hub_port,

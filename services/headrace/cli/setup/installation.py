@@ -12,7 +12,7 @@ import msgspec
 from headrace.cli import resources
 from headrace.cli.setup import credentials, daemon_conf, nats_conf
 from headrace.cli.setup.daemon_conf import ApiKey
-from headrace.cli.setup.site import Cluster, Site
+from headrace.cli.setup.site import Site, SiteCluster
 from headrace.gate import script
 from headrace.gateway.policy import api_keys
 
@@ -40,7 +40,7 @@ class Installed(msgspec.Struct, frozen=True):
     """The line for each cluster."""
 
 
-class AlreadyThere(Exception):
+class AlreadyInstalledError(Exception):
     """There is an installation already, at the path in the text."""
 
 
@@ -50,12 +50,13 @@ def install(
     """Write the installation of `site` below `directory`.
 
     An earlier one is refused, or with `force` written anew with its keys kept, unless `new_keys`.
-    With `api_key` that key is admitted, and no other. Raises AlreadyThere, OSError, ConfigError.
+    With `api_key` that key is admitted, and no other.
+    Raises AlreadyInstalledError, OSError, ConfigError.
     """
     folders = [directory / "web", *(directory / "clusters" / each.name for each in site.clusters)]
     for folder in folders:
         if not force and folder.exists() and any(folder.iterdir()):
-            raise AlreadyThere(str(folder))
+            raise AlreadyInstalledError(str(folder))
     if not directory.exists():  # one that was there before may hold more than ours
         private_directory(directory)
     private_directory(directory / "clusters")
@@ -112,7 +113,7 @@ def rendered(
     return files
 
 
-def authorized_key(cluster: Cluster, keys: credentials.ClusterKeys) -> str:
+def authorized_key(cluster: SiteCluster, keys: credentials.ClusterKeys) -> str:
     """The line that lets the bridge in, to the gate and nothing else."""
     return script.authorized_key(cluster.gate_path, keys.tunnel_public)
 

@@ -7,7 +7,7 @@ from typing import Final
 from headrace.cli import resources
 from headrace.cli.setup import values
 from headrace.cli.setup.credentials import ClusterKeys, Credentials
-from headrace.cli.setup.site import Cluster, Site
+from headrace.cli.setup.site import Site, SiteCluster
 from headrace.protocol.names import LANES, slug
 from headrace.protocol.subjects import DOMAIN, consumer
 
@@ -59,7 +59,7 @@ def external(site: Site, credentials: Credentials) -> str:
     )
 
 
-def remote(cluster: Cluster, keys: ClusterKeys) -> str:
+def remote(cluster: SiteCluster, keys: ClusterKeys) -> str:
     """The block of ``hub.conf`` that joins one cluster."""
     return _fill(
         "remote.conf",
@@ -70,7 +70,7 @@ def remote(cluster: Cluster, keys: ClusterKeys) -> str:
     )
 
 
-def leaf(cluster: Cluster, keys: ClusterKeys) -> str:
+def leaf(cluster: SiteCluster, keys: ClusterKeys) -> str:
     """``leaf.conf`` of one cluster. Holds public keys alone."""
     return _fill(
         "leaf.conf",

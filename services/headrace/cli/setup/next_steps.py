@@ -4,7 +4,7 @@ from pathlib import Path
 
 from headrace.cli.setup.daemon_conf import known_hosts_name
 from headrace.cli.setup.installation import Installed
-from headrace.cli.setup.site import Cluster, Site
+from headrace.cli.setup.site import Site, SiteCluster
 
 
 def text(directory: Path, site: Site, done: Installed) -> str:
@@ -15,7 +15,7 @@ def text(directory: Path, site: Site, done: Installed) -> str:
     return "\n".join(parts)
 
 
-def _cluster(directory: Path, cluster: Cluster, line: str) -> str:
+def _cluster(directory: Path, cluster: SiteCluster, line: str) -> str:
     at = f"{cluster.ssh_user}@{cluster.ssh_host}"
     port = "" if cluster.ssh_port == 22 else f"-P {cluster.ssh_port} "
     return f"""\
@@ -64,7 +64,7 @@ def _external(site: Site) -> str:
     )
 
 
-def _scan(directory: Path, cluster: Cluster) -> str:
+def _scan(directory: Path, cluster: SiteCluster) -> str:
     return f"""
      Tell the bridge {cluster.name}'s host key, or it will not connect:
        ssh-keyscan -t ed25519 -p {cluster.ssh_port} {cluster.ssh_host} >>{directory}/web/known_hosts

@@ -6,7 +6,7 @@ from headrace.cli.setup import values
 from headrace.protocol.names import slug, slug_of
 
 
-class Model(msgspec.Struct, frozen=True):
+class SiteModel(msgspec.Struct, frozen=True):
     """A model that the edge offers."""
 
     name: str
@@ -22,7 +22,7 @@ class Model(msgspec.Struct, frozen=True):
         return slug(self.slug) if self.slug else slug_of(self.name)
 
 
-class Cluster(msgspec.Struct, frozen=True, kw_only=True):
+class SiteCluster(msgspec.Struct, frozen=True, kw_only=True):
     """One cluster, seen from both of its sides."""
 
     name: str
@@ -78,9 +78,9 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
 class Site(msgspec.Struct, frozen=True, kw_only=True):
     """The web machine and its clusters."""
 
-    clusters: tuple[Cluster, ...]
-    models: tuple[Model, ...] = ()
-    external: tuple[Model, ...] = ()
+    clusters: tuple[SiteCluster, ...]
+    models: tuple[SiteModel, ...] = ()
+    external: tuple[SiteModel, ...] = ()
     """Models of commercial providers: their worker may take these and no others."""
     api_host: str = "127.0.0.1"
     api_port: int = 8080

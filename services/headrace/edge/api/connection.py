@@ -26,7 +26,7 @@ CONNECTION: Final = "headrace.connection"
 """Where an ASGI scope holds the `Connection` that its request came by."""
 
 
-class _Held:
+class _BufferedTransport:
     """A transport of which one write can be kept back until the next: each costs a system call."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -70,7 +70,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock."""
-        self._held = _Held(transport)
+        self._held = _BufferedTransport(transport)
         super().connection_made(self._held)  # type: ignore[arg-type]  # all of a transport's
         self._early_timer = self.loop.call_later(HEADER_SECONDS, self._too_slow)
 

@@ -32,7 +32,7 @@ class Ready:
             await respond_json(send, 503, {"status": "not ready", "reason": reason})
 
 
-class Metrics:
+class MetricsPage:
     """``GET /metrics``: Prometheus' text format."""
 
     def __init__(self, registry: Callable[[], CollectorRegistry]) -> None:

@@ -94,12 +94,12 @@ def _too_large(limit: int) -> HeadraceError:
 
 
 def request_id(scope: Scope) -> RequestId:
-    """The id that `FrontDoor` gave this request."""
+    """The id that `ErrorBoundary` gave this request."""
     id: RequestId = scope["headrace.request_id"]
     return id
 
 
-class FrontDoor:
+class ErrorBoundary:
     """Gives every request an id and tells it in every answer's ``x-request-id``.
 
     What is posted to one of the `hot` paths goes to its app at once: the layers of `app` would cost

@@ -21,15 +21,15 @@ from headrace.edge.api.http import (
     start,
 )
 from headrace.edge.api.queue_status import headers, keepalive, next_position
-from headrace.edge.api.validation import Asked, admit, require_json
+from headrace.edge.api.validation import ParsedBody, admit, require_json
 from headrace.edge.auth.api_keys import KeyRing, Principal
 from headrace.edge.dispatch.dispatcher import Dispatcher
 from headrace.edge.dispatch.request import LiveRequest
-from headrace.edge.dispatch.response_assembler import Answer, Phase
-from headrace.edge.limits.admission import Admission, Turnstile
+from headrace.edge.dispatch.response_assembler import RequestPhase, ResponseAssembler
+from headrace.edge.limits.admission import AdmissionControl, AdmissionReceipt
 from headrace.edge.limits.budget import Bill
 from headrace.edge.metrics import EdgeMetrics
-from headrace.edge.models.registry import Model, Models, not_found
+from headrace.edge.models.registry import ModelRegistry, RegisteredModel, not_found
 from headrace.edge.options import EdgeOptions
 from headrace.external.cost_bound import bound
 from headrace.protocol.endpoints import Endpoint, Headers
@@ -37,7 +37,7 @@ from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.logging import Logger
 
 
-class Row(msgspec.Struct, frozen=True):
+class InferenceRoute(msgspec.Struct, frozen=True):
     """One endpoint: where it is served and what it asks the engine for."""
 
     path: str
@@ -45,9 +45,9 @@ class Row(msgspec.Struct, frozen=True):
 
 
 ROWS: Final = (
-    Row("/v1/chat/completions", Endpoint.CHAT),
-    Row("/v1/completions", Endpoint.COMPLETIONS),
-    Row("/v1/embeddings", Endpoint.EMBEDDINGS),
+    InferenceRoute("/v1/chat/completions", Endpoint.CHAT),
+    InferenceRoute("/v1/completions", Endpoint.COMPLETIONS),
+    InferenceRoute("/v1/embeddings", Endpoint.EMBEDDINGS),
 )
 """Every endpoint that asks a model for something. The next one is one more row."""
 
@@ -74,13 +74,13 @@ class Inference:
 
     def __init__(
         self,
-        row: Row,
+        row: InferenceRoute,
         *,
         keys: KeyRing,
-        models: Models,
+        models: ModelRegistry,
         dispatcher: Dispatcher,
         options: EdgeOptions,
-        turnstile: Turnstile,
+        turnstile: AdmissionControl,
         metrics: EdgeMetrics,
         log: Logger,
     ) -> None:
@@ -96,8 +96,8 @@ class Inference:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        model: Model | None = None
-        admission: Admission | None = None
+        model: RegisteredModel | None = None
+        admission: AdmissionReceipt | None = None
         tenant = ""
         try:
             principal = await self._keys.admit(scope)
@@ -137,7 +137,7 @@ class Inference:
         finally:
             connection.on_left = None
 
-    def _find(self, name: str, principal: Principal) -> Model:
+    def _find(self, name: str, principal: Principal) -> RegisteredModel:
         """The model, if the client may use it: for others it is not there."""
         endpoint = self._row.endpoint
         model = self._models.find(name, self._time())
@@ -149,11 +149,11 @@ class Inference:
         self,
         scope: Scope,
         principal: Principal,
-        asked: Asked,
-        model: Model,
+        asked: ParsedBody,
+        model: RegisteredModel,
         *,
         body: bytes,
-        admission: Admission | None,
+        admission: AdmissionReceipt | None,
     ) -> LiveRequest:
         if not self._dispatcher.ready:
             raise HeadraceError(
@@ -184,7 +184,7 @@ class Inference:
         live.add(request)
         return request
 
-    async def _serve(self, request: LiveRequest, model: Model, send: Send) -> None:
+    async def _serve(self, request: LiveRequest, model: RegisteredModel, send: Send) -> None:
         status = 500
         try:
             try:
@@ -204,7 +204,7 @@ class Inference:
             self._dispatcher.finish(request)
             self._account(request, status)
 
-    async def _turn_away(self, request: LiveRequest, model: Model) -> None:
+    async def _turn_away(self, request: LiveRequest, model: RegisteredModel) -> None:
         """Raise HeadraceError where the client need not, or does not want to, wait for `model`."""
         now = self._time()
         if model.ready(now):
@@ -223,14 +223,14 @@ class Inference:
             retry_after=wait_policy.retry_after(standing.wait(place or 1)),
         )
 
-    def _told(self, error: HeadraceError, model: Model | None, lane: str) -> Headers:
+    def _told(self, error: HeadraceError, model: RegisteredModel | None, lane: str) -> Headers:
         """Where the model stands, for one who is to come again."""
         if model is None or error.status not in (429, 503):
             return []
         place = next_position(self._dispatcher.queues.last(model.slug), lane)
         return headers(model.standing(self._time()), place)
 
-    async def _whole(self, request: LiveRequest, model: Model, send: Send) -> int:
+    async def _whole(self, request: LiveRequest, model: RegisteredModel, send: Send) -> int:
         """Wait for the whole answer, then send it. Returns the HTTP status."""
         while not request.over:
             await request.changed()
@@ -251,7 +251,7 @@ class Inference:
         await respond(send, status, body, told)
         return status
 
-    async def _stream(self, request: LiveRequest, model: Model, send: Send) -> int:
+    async def _stream(self, request: LiveRequest, model: RegisteredModel, send: Send) -> int:
         """Send the answer as it comes. Returns the HTTP status."""
         answer = request.answer
         # An answer that is there soon decides the status; after that 200 is sent and comments
@@ -261,16 +261,16 @@ class Inference:
         if request.held and (request.left or answer.error is not None or answer.status >= 400):
             return await self._whole(request, model, send)
         told = _STREAM_HEADERS + request.extra_headers
-        if not request.held and answer.phase is Phase.QUEUED:
+        if not request.held and answer.phase is RequestPhase.QUEUED:
             told = told + headers(model.standing(self._time()), request.position)
         request.held = False
         part = self._next_part(request, model)
-        followed = bool(part) or answer.phase is Phase.ENDED
+        followed = bool(part) or answer.phase is RequestPhase.ENDED
         await send(start(200, told, followed=followed))
         part += self._next_part(request, model)  # what has come while it was sent
         request.task = asyncio.current_task()
         while not request.left:
-            if answer.phase is Phase.ENDED:
+            if answer.phase is RequestPhase.ENDED:
                 # The last bytes and the end go out in one.
                 last = part + _last_event(answer)
                 await send({"type": "http.response.body", "body": last, "more_body": False})
@@ -294,11 +294,11 @@ class Inference:
             return CLIENT_LEFT
         with suppress(TimeoutError):
             async with asyncio.timeout(END_SECONDS):
-                while answer.phase is Phase.RUNNING:
+                while answer.phase is RequestPhase.RUNNING:
                     await request.changed()
-        return 200 if answer.phase is Phase.ENDED and answer.error is None else CLIENT_LEFT
+        return 200 if answer.phase is RequestPhase.ENDED and answer.error is None else CLIENT_LEFT
 
-    def _next_part(self, request: LiveRequest, model: Model) -> bytes:
+    def _next_part(self, request: LiveRequest, model: RegisteredModel) -> bytes:
         """What the client of a stream gets next: the engine's bytes, or a comment, or nothing."""
         answer = request.answer
         if answer.status < 400:
@@ -307,7 +307,7 @@ class Inference:
                 if not request.first_byte:
                     request.first_byte = self._time()
                 return data
-        if request.comment and answer.phase is not Phase.ENDED:
+        if request.comment and answer.phase is not RequestPhase.ENDED:
             request.comment = False
             request.commented = self._time()
             return keepalive(request, model, request.commented)
@@ -341,7 +341,7 @@ class Inference:
         )
 
 
-def _last_event(answer: Answer) -> bytes:
+def _last_event(answer: ResponseAssembler) -> bytes:
     """What ends a stream: nothing where the engine has ended it, or the event of an error."""
     if answer.error is not None:
         return errors.event_of(errors.body_of(answer.error))

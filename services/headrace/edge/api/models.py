@@ -11,7 +11,7 @@ from headrace.edge.auth.api_keys import KeyRing, Principal
 from headrace.edge.dispatch.dispatcher import Dispatcher
 from headrace.edge.dispatch.queue_depth import LISTED, LISTED_SECONDS
 from headrace.edge.limits.admission import check
-from headrace.edge.models.registry import Model, Models, not_found
+from headrace.edge.models.registry import ModelRegistry, RegisteredModel, not_found
 from headrace.protocol.errors import HeadraceError
 
 
@@ -35,7 +35,7 @@ class ModelPage(msgspec.Struct):
 class _ModelPages:
     """What the pages about models share."""
 
-    def __init__(self, keys: KeyRing, models: Models, dispatcher: Dispatcher) -> None:
+    def __init__(self, keys: KeyRing, models: ModelRegistry, dispatcher: Dispatcher) -> None:
         self._keys = keys
         self._models = models
         self._dispatcher = dispatcher
@@ -56,7 +56,7 @@ class _ModelPages:
     async def _page(self, scope: Scope, principal: Principal, lane: str) -> object:
         raise NotImplementedError
 
-    def _find(self, scope: Scope, principal: Principal) -> Model:
+    def _find(self, scope: Scope, principal: Principal) -> RegisteredModel:
         """The model that the path names, if the client may use it."""
         name = scope["path_params"]["name"]
         model = self._models.find(name, self._time())
@@ -64,7 +64,7 @@ class _ModelPages:
             raise not_found(name)
         return model
 
-    def _object(self, model: Model, lane: str) -> ModelObject:
+    def _object(self, model: RegisteredModel, lane: str) -> ModelObject:
         standing = model.standing(self._time())
         facts = model_facts(model, standing, self._queues.last(model.slug), lane)
         return ModelObject(id=model.name, created=self._models.created, headrace=facts)

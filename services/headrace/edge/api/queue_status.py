@@ -5,11 +5,11 @@ from typing import Final
 
 import msgspec
 
-from headrace.edge.dispatch.queue_depth import WEIGHTS, Queue, position
+from headrace.edge.dispatch.queue_depth import WEIGHTS, QueueDepth, position
 from headrace.edge.dispatch.request import LiveRequest
-from headrace.edge.dispatch.response_assembler import Phase
-from headrace.edge.models.registry import Model
-from headrace.edge.models.status import Standing
+from headrace.edge.dispatch.response_assembler import RequestPhase
+from headrace.edge.models.registry import RegisteredModel
+from headrace.edge.models.status import ModelStatus
 from headrace.edge.wait_policy import Keepalive
 from headrace.protocol import waiting
 from headrace.protocol.endpoints import Endpoint, Headers
@@ -52,7 +52,9 @@ class ModelFacts(QueueObject, frozen=True):
     """Whether prompts leave the site, for a commercial provider: a page may warn."""
 
 
-def queue_object(model: Model, standing: Standing, queue: Queue | None, lane: str) -> QueueObject:
+def queue_object(
+    model: RegisteredModel, standing: ModelStatus, queue: QueueDepth | None, lane: str
+) -> QueueObject:
     """What is told of `model` to one whose next request goes into `lane`."""
     place = next_position(queue, lane)
     return QueueObject(
@@ -70,7 +72,9 @@ def queue_object(model: Model, standing: Standing, queue: Queue | None, lane: st
     )
 
 
-def model_facts(model: Model, standing: Standing, queue: Queue | None, lane: str) -> ModelFacts:
+def model_facts(
+    model: RegisteredModel, standing: ModelStatus, queue: QueueDepth | None, lane: str
+) -> ModelFacts:
     """The same with what the model is."""
     facts = model.facts
     told = msgspec.structs.asdict(queue_object(model, standing, queue, lane))
@@ -83,14 +87,14 @@ def model_facts(model: Model, standing: Standing, queue: Queue | None, lane: str
     )
 
 
-def next_position(queue: Queue | None, lane: str) -> int:
+def next_position(queue: QueueDepth | None, lane: str) -> int:
     """The position that the next request of `lane` would have, 0 where unknown."""
     if queue is None:
         return 0
     return position(queue.pending[lane] + 1, lane, queue.pending, WEIGHTS)
 
 
-def headers(standing: Standing, place: int) -> Headers:
+def headers(standing: ModelStatus, place: int) -> Headers:
     """The headers for a request at position `place` (0: unknown, or none)."""
     told = [(b"x-headrace-state", standing.phase.encode())]
     if place:
@@ -99,12 +103,12 @@ def headers(standing: Standing, place: int) -> Headers:
     return told
 
 
-def keepalive(request: LiveRequest, model: Model, now: float) -> bytes:
+def keepalive(request: LiveRequest, model: RegisteredModel, now: float) -> bytes:
     """What a stream that waits is sent: one line that clients skip, or an empty chunk."""
     if request.keepalive is Keepalive.CHUNK:
         return chunk(request, model)
     waited = now - request.arrived
-    if request.answer.phase is Phase.RUNNING:
+    if request.answer.phase is RequestPhase.RUNNING:
         return b": running waited=%ds\n\n" % waited
     standing = model.standing(now)
     return b": queued position=%s eta=%s state=%s waited=%ds\n\n" % (
@@ -115,7 +119,7 @@ def keepalive(request: LiveRequest, model: Model, now: float) -> bytes:
     )
 
 
-def chunk(request: LiveRequest, model: Model) -> bytes:
+def chunk(request: LiveRequest, model: RegisteredModel) -> bytes:
     """A chunk that is valid and says nothing."""
     said: dict[str, object] = {"delta": {"content": ""}}
     kind = "chat.completion.chunk"
@@ -132,7 +136,7 @@ def chunk(request: LiveRequest, model: Model) -> bytes:
     )
 
 
-def _wait(standing: Standing, place: int) -> str:
+def _wait(standing: ModelStatus, place: int) -> str:
     return waiting.text(standing.wait(place) if place else None)
 
 

@@ -11,7 +11,7 @@ from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ParsedBody(msgspec.Struct, frozen=True):
     """What the edge knows of a body."""
 
     model: str
@@ -48,7 +48,7 @@ FEW_IN_FLIGHT: Final = 8
 MANY_IN_FLIGHT: Final = 32
 
 
-def admit(endpoint: Endpoint, body: bytes) -> Asked:
+def admit(endpoint: Endpoint, body: bytes) -> ParsedBody:
     """Read `body`, or raise HeadraceError ``invalid_json`` or ``unprocessable_request``."""
     try:
         asked = _DECODERS[endpoint].decode(body)
@@ -61,7 +61,7 @@ def admit(endpoint: Endpoint, body: bytes) -> Asked:
             Code.INVALID_JSON,
             "We could not parse the JSON body of your request. Is it valid JSON?",
         ) from None
-    return Asked(asked.model, False if isinstance(asked, _Embedding) else bool(asked.stream))
+    return ParsedBody(asked.model, False if isinstance(asked, _Embedding) else bool(asked.stream))
 
 
 def _param(message: str) -> str | None:

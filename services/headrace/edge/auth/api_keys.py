@@ -7,11 +7,11 @@ from typing import Final
 import msgspec
 from starlette.types import Scope
 
-from headrace.edge.auth.trusted_proxy import Proxy
+from headrace.edge.auth.trusted_proxy import TrustedProxy
 from headrace.edge.options import KeyOptions
-from headrace.edge.wait_policy import DEFAULT, Keepalive, Patience, parse
+from headrace.edge.wait_policy import DEFAULT, Keepalive, WaitPolicy, parse
 from headrace.gateway.policy import api_keys, pseudonyms, snapshot
-from headrace.gateway.policy.oidc_claims import Identity, NotAdmitted
+from headrace.gateway.policy.oidc_claims import Identity, NotAdmittedError
 from headrace.gateway.policy.records import Key
 from headrace.gateway.policy.snapshot import Grant, Snapshot
 from headrace.gateway.store.queries import Records
@@ -36,7 +36,7 @@ class Principal(msgspec.Struct, frozen=True):
 
     key_id: str
     tenant: str
-    patience: Patience = DEFAULT
+    patience: WaitPolicy = DEFAULT
     keepalive: Keepalive = Keepalive.COMMENT
     grant: Grant | None = None
     """What it may do, and what counts against it; None is everything and nothing."""
@@ -65,7 +65,7 @@ class KeyRing:
         self._clock = clock
         self._principals: dict[str, Principal] = {}
         self._introduced: dict[Identity, Principal] = {}
-        self.proxy: Proxy | None = None
+        self.proxy: TrustedProxy | None = None
         """Who is believed to know people, if anybody."""
         self.introduce: Introduce = _nobody
         """Makes whom the proxy names a user of the store, and brings the snapshot up to date."""
@@ -85,7 +85,7 @@ class KeyRing:
         if self.proxy is not None and not any(name == b"authorization" for name, _ in headers):
             try:
                 known = self.proxy.identity(scope)
-            except NotAdmitted as error:
+            except NotAdmittedError as error:
                 raise HeadraceError(Code.PERMISSION_DENIED, str(error)) from None
             if known is not None:
                 return await self._named(known)

@@ -43,7 +43,7 @@ class _Metadata(msgspec.Struct, frozen=True):
     end_session_endpoint: str = ""
 
 
-class Pending(msgspec.Struct, frozen=True):
+class PendingSignIn(msgspec.Struct, frozen=True):
     """A sign-in that has begun; the browser keeps it, sealed, until it comes back."""
 
     state: str
@@ -52,14 +52,14 @@ class Pending(msgspec.Struct, frozen=True):
     expires: float
 
 
-class Signed(msgspec.Struct, frozen=True):
+class SignedInUser(msgspec.Struct, frozen=True):
     """What the provider says of who signed in."""
 
     claims: dict[str, Any]
     id_token: str
 
 
-class Provider:
+class OidcProvider:
     """One provider, with what it has told of itself."""
 
     def __init__(self, options: SignInOptions, client_secret: str) -> None:
@@ -71,10 +71,12 @@ class Provider:
         self._keys_at = 0.0
         self._callback = f"{options.base}/account/callback"
 
-    async def begin(self, now: float) -> tuple[str, Pending]:
+    async def begin(self, now: float) -> tuple[str, PendingSignIn]:
         """Where to send the browser, and what to remember. Raises SignInError."""
         metadata = await self._discover()
-        pending = Pending(generate_token(43), generate_token(43), generate_token(64), now + 600)
+        pending = PendingSignIn(
+            generate_token(43), generate_token(43), generate_token(64), now + 600
+        )
         asked = {
             "response_type": "code",
             "client_id": self._options.client_id,
@@ -88,7 +90,9 @@ class Provider:
         joint = "&" if "?" in metadata.authorization_endpoint else "?"
         return f"{metadata.authorization_endpoint}{joint}{urlencode(asked)}", pending
 
-    async def complete(self, query: Mapping[str, str], pending: Pending, now: float) -> Signed:
+    async def complete(
+        self, query: Mapping[str, str], pending: PendingSignIn, now: float
+    ) -> SignedInUser:
         """Who came back with `query`. Raises SignInError."""
         if now > pending.expires:
             raise SignInError("This took too long. Please sign in again.")
@@ -114,7 +118,7 @@ class Provider:
                     claims = await self._more(client, metadata.userinfo_endpoint, claims)
         except (httpx2.HTTPError, AuthlibBaseError, ValueError) as error:
             raise SignInError("The identity provider does not answer as it should.") from error
-        return Signed(claims, id_token)
+        return SignedInUser(claims, id_token)
 
     async def end(self, id_token: str) -> str:
         """Where to send the browser to sign out there, too."""

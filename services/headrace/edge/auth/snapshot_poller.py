@@ -20,7 +20,7 @@ FIRST_SECONDS: Final = 10.0
 """At the start the store is waited for so long; then the edge goes on without its keys."""
 
 
-class Follower:
+class SnapshotPoller:
     """Keeps a key ring at the store's last change."""
 
     def __init__(

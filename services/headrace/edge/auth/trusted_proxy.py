@@ -9,12 +9,12 @@ from starlette.types import Scope
 
 from headrace.edge.auth_options import ProxyOptions
 from headrace.gateway.policy import names
-from headrace.gateway.policy.oidc_claims import Identity, NotAdmitted
+from headrace.gateway.policy.oidc_claims import Identity, NotAdmittedError
 
 MAX_GROUPS: Final = 200
 
 
-class Proxy:
+class TrustedProxy:
     """The proxy in front, if there is one."""
 
     def __init__(self, options: ProxyOptions, secret: str) -> None:
@@ -23,7 +23,7 @@ class Proxy:
         self._networks = [ipaddress.ip_network(address) for address in options.addresses]
 
     def identity(self, scope: Scope) -> Identity | None:
-        """Who the proxy names; None where nobody may be believed. Raises NotAdmitted."""
+        """Who the proxy names; None where nobody may be believed. Raises NotAdmittedError."""
         if not self._networks or not self._trusted(scope):
             return None
         headers = self._headers(scope)
@@ -43,7 +43,7 @@ class Proxy:
                 tuple(sorted(groups)),
             )
         except ValueError:
-            raise NotAdmitted("The proxy's name for you cannot be used here.") from None
+            raise NotAdmittedError("The proxy's name for you cannot be used here.") from None
 
     def _trusted(self, scope: Scope) -> bool:
         client = scope.get("client")

@@ -11,17 +11,17 @@ from typing import Final
 
 from headrace.edge import wait_policy
 from headrace.edge.api.validation import lane_of
-from headrace.edge.dispatch.edge_peers import Company
+from headrace.edge.dispatch.edge_peers import EdgePeers
 from headrace.edge.dispatch.publisher import Publisher
-from headrace.edge.dispatch.queue_depth import Queues
+from headrace.edge.dispatch.queue_depth import QueueDepths
 from headrace.edge.dispatch.request import LiveRequest, LiveTable
-from headrace.edge.dispatch.response_assembler import MAX_LOSSES, Phase, Step
+from headrace.edge.dispatch.response_assembler import MAX_LOSSES, RequestPhase, Step
 from headrace.edge.dispatch.timers import ENDS, Due, due
-from headrace.edge.dispatch.worker_control import Cancels, Orders
+from headrace.edge.dispatch.worker_control import PendingCancels, WorkerControl
 from headrace.edge.metrics import EdgeMetrics
 from headrace.edge.models.announcements import Announcements
-from headrace.edge.models.registry import Model, Models
-from headrace.edge.models.status import Standing
+from headrace.edge.models.registry import ModelRegistry, RegisteredModel
+from headrace.edge.models.status import ModelStatus
 from headrace.edge.options import EdgeOptions
 from headrace.protocol import codec, names, subjects
 from headrace.protocol.control import WINDOW_BYTES, Cancel
@@ -31,7 +31,7 @@ from headrace.protocol.names import ProcessId, Slug
 from headrace.runtime.logging import Logger
 from headrace.runtime.nats.bus import Bus, BusError, Message
 from headrace.runtime.nats.jetstream import JetStream, JetStreamError
-from headrace.runtime.tasks import Background
+from headrace.runtime.tasks import TaskSet
 
 SWEEP_SECONDS: Final = 0.5
 SETUP_RETRY_SECONDS: Final = 0.5
@@ -56,7 +56,7 @@ class Dispatcher:
         edge: ProcessId,
         bus: Bus,
         *,
-        models: Models,
+        models: ModelRegistry,
         options: EdgeOptions,
         metrics: EdgeMetrics,
         log: Logger,
@@ -70,21 +70,21 @@ class Dispatcher:
         self._options = options
         self._metrics = metrics
         self._log = log
-        self.queues = Queues(self._jetstream, self.live)
+        self.queues = QueueDepths(self._jetstream, self.live)
         self._announcements = Announcements(models, self._jetstream, metrics=metrics, log=log)
         self.on_started: Callable[[LiveRequest], None] = _nothing
         """Called when a worker takes a request."""
         self.on_stopped: Callable[[str, Frame], None] = _nothing
         """Called with frames of requests that are over here."""
         self._setup = asyncio.Event()
-        self._cancels = Cancels()
-        self._background = Background()
-        self._orders = Orders(edge, bus, self._background)
+        self._cancels = PendingCancels()
+        self._background = TaskSet()
+        self._orders = WorkerControl(edge, bus, self._background)
         self._publisher = Publisher(edge, self.live, self._jetstream, self._background)
         self.on_anew: Callable[[LiveRequest], Awaitable[None]] = _granted
         """Called before a request is sent once more; HeadraceError ends it."""
         self._publisher.on_anew = self._on_anew
-        self._company = Company(edge, bus, self._jetstream, on_gone=self._on_gone, log=log)
+        self._company = EdgePeers(edge, bus, self._jetstream, on_gone=self._on_gone, log=log)
         self._demanded: dict[Slug, float] = {}
         self._time = asyncio.get_running_loop().time
 
@@ -108,7 +108,7 @@ class Dispatcher:
             tasks.create_task(self._sweep(), name="sweep")
             tasks.create_task(self._company.run(), name="company")
 
-    async def submit(self, request: LiveRequest, model: Model) -> None:
+    async def submit(self, request: LiveRequest, model: RegisteredModel) -> None:
         """Put `request` into the queue. Raises HeadraceError where that can't be."""
         try:
             await self._publisher.publish(request)
@@ -123,7 +123,7 @@ class Dispatcher:
         """The client has all it will get, or has left: nothing of the request stays behind."""
         self.live.remove(request)
         answer = request.answer
-        if answer.phase is Phase.ENDED and answer.error is None:
+        if answer.phase is RequestPhase.ENDED and answer.error is None:
             return  # the worker has acknowledged it
         if answer.worker:
             self._orders.say(self._cancels.begin(request.id, answer.worker, self._time()))
@@ -179,7 +179,7 @@ class Dispatcher:
             told = ""
             # A hub that came back has an empty queue: what waits here is published once more. A
             # hub that never was away has seen the ids and takes nothing twice.
-            waiting = [one for one in self.live.all() if one.answer.phase is Phase.QUEUED]
+            waiting = [one for one in self.live.all() if one.answer.phase is RequestPhase.QUEUED]
             for request in waiting:
                 self._background.spawn(self._publisher.again(request))
             self._log.info("queue_ready", queued=len(waiting))
@@ -194,7 +194,7 @@ class Dispatcher:
     def _on_gone(self) -> None:
         """The other edges took us for dead, and what waited here out of the queue."""
         for request in self.live.all():
-            if request.answer.phase is Phase.QUEUED:
+            if request.answer.phase is RequestPhase.QUEUED:
                 self._publisher.anew(request)
 
     # --- from the bus -------------------------------------------------------------------------
@@ -255,7 +255,7 @@ class Dispatcher:
             model=request.model, attempt=answer.attempt, reason=reason, count=answer.losses,
         )  # fmt: skip
         self._metrics.lost.labels(request.model, reason).inc()
-        if answer.phase is Phase.QUEUED:
+        if answer.phase is RequestPhase.QUEUED:
             self._publisher.anew(request)
         elif answer.losses >= MAX_LOSSES:
             # Set aside: it may be what ends workers. Its client is told, and the model lives on.
@@ -324,7 +324,7 @@ class Dispatcher:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self._time()
             self._models.forget(now - FORGET_SECONDS)
-            standings: dict[str, Standing | None] = {}
+            standings: dict[str, ModelStatus | None] = {}
             for told in self._cancels.due(now):
                 self._orders.say(told)
             for request in self.live.all():
@@ -332,12 +332,12 @@ class Dispatcher:
                     standings[request.model] = self._standing(request.model, now)
                 self._watch(request, now, standings[request.model])
 
-    def _standing(self, slug: str, now: float) -> Standing | None:
+    def _standing(self, slug: str, now: float) -> ModelStatus | None:
         """Where a model stands; None if it is offered no more."""
         model = self._models.by_slug(slug)
         return None if model is None or model.removed else model.standing(now)
 
-    def _watch(self, request: LiveRequest, now: float, standing: Standing | None) -> None:
+    def _watch(self, request: LiveRequest, now: float, standing: ModelStatus | None) -> None:
         answer = request.answer
         model = self._models.by_slug(request.model)
         heard = model.heard(answer.worker) if model is not None and answer.worker else 0.0
@@ -371,7 +371,7 @@ class Dispatcher:
             if request.credit > WINDOW_BYTES:
                 self._orders.credit(request, answer.credit)
 
-    def _end(self, request: LiveRequest, what: Due, standing: Standing | None) -> None:
+    def _end(self, request: LiveRequest, what: Due, standing: ModelStatus | None) -> None:
         """End a request that has no time left, or nothing to wait for."""
         answer = request.answer
         if Due.DEADLINE in what:

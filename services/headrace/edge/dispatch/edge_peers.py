@@ -27,7 +27,7 @@ REMEMBERED: Final = 1024
 """So many of the dead are told what happened, if they come back."""
 
 
-class Peers:
+class PeerTable:
     """The edges, our own process left out."""
 
     def __init__(self, me: str, now: float) -> None:
@@ -88,7 +88,7 @@ GONE: Final = b"gone"
 """What an edge is told that was taken for dead."""
 
 
-class Company:
+class EdgePeers:
     """This edge as one of several. `on_gone` is called when the others had taken it for dead."""
 
     def __init__(
@@ -106,7 +106,7 @@ class Company:
         self._on_gone = on_gone
         self._log = log
         self._time = asyncio.get_running_loop().time
-        self._peers = Peers(edge, self._time())
+        self._peers = PeerTable(edge, self._time())
 
     @property
     def others(self) -> int:

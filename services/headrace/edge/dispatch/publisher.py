@@ -7,14 +7,14 @@ from typing import Final
 
 from headrace.edge.dispatch import resumable
 from headrace.edge.dispatch.request import LiveRequest, LiveTable
-from headrace.edge.dispatch.response_assembler import Phase
+from headrace.edge.dispatch.response_assembler import RequestPhase
 from headrace.protocol import codec
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import LANES, ProcessId
 from headrace.protocol.requests import ATTEMPTS, VERSION, Request
 from headrace.runtime.nats.bus import BusError
 from headrace.runtime.nats.jetstream import JetStream, JetStreamError
-from headrace.runtime.tasks import Background
+from headrace.runtime.tasks import TaskSet
 
 RETRY_SECONDS: Final = 0.5
 """Between tries to publish what was accepted."""
@@ -24,7 +24,7 @@ class Publisher:
     """Keeps at most one message of each request that waits in the queue."""
 
     def __init__(
-        self, edge: ProcessId, live: LiveTable, jetstream: JetStream, background: Background
+        self, edge: ProcessId, live: LiveTable, jetstream: JetStream, background: TaskSet
     ) -> None:
         self._edge = edge
         self._live = live
@@ -62,9 +62,9 @@ class Publisher:
                 self._live.get(request.id) is None  # the client left while it was under way
                 or request.publishes != number  # there is a newer one
                 # All is there, of an attempt at an older message. One at this one acknowledges it.
-                or (other and answer.phase is Phase.ENDED)
+                or (other and answer.phase is RequestPhase.ENDED)
                 # An attempt that was given up goes on.
-                or (other and answer.phase is Phase.RUNNING and not ack.duplicate)
+                or (other and answer.phase is RequestPhase.RUNNING and not ack.duplicate)
             ):
                 self._background.spawn(self._delete(ack.seq))
             else:
@@ -94,7 +94,9 @@ class Publisher:
         A hub that is away comes back.
         """
         answer, number = request.answer, request.publishes
-        while answer.phase is Phase.QUEUED and request.publishes == number and not request.left:
+        while (
+            answer.phase is RequestPhase.QUEUED and request.publishes == number and not request.left
+        ):
             try:
                 await self.publish(request)
             except HeadraceError:

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from headrace.edge.dispatch.request import LiveRequest, LiveTable
-from headrace.edge.dispatch.response_assembler import Phase
+from headrace.edge.dispatch.response_assembler import RequestPhase
 from headrace.protocol.names import LANES, Slug
 from headrace.runtime.engine import Lanes
 from headrace.runtime.nats.bus import BusError
@@ -58,7 +58,7 @@ WEIGHTS: Final = Lanes().weights
 """As workers have them unless their model's file says otherwise, which an edge does not know."""
 
 
-class Queue(msgspec.Struct, frozen=True):
+class QueueDepth(msgspec.Struct, frozen=True):
     """A model's queue when it was last looked at, lane by lane."""
 
     at: float
@@ -76,19 +76,19 @@ class Queue(msgspec.Struct, frozen=True):
         return sum(self.pending.values())
 
 
-class Queues:
+class QueueDepths:
     """The queues of all models, as far as somebody wants to know."""
 
     def __init__(self, jetstream: JetStream, live: LiveTable) -> None:
         self._jetstream = jetstream
         self._live = live
-        self._queues: dict[Slug, Queue] = {}
-        self._placed: dict[Slug, Queue] = {}
+        self._queues: dict[Slug, QueueDepth] = {}
+        self._placed: dict[Slug, QueueDepth] = {}
         """What requests were last told by."""
         self._looking: dict[Slug, asyncio.Task[None]] = {}
         self._time = asyncio.get_running_loop().time
 
-    def last(self, model: Slug) -> Queue | None:
+    def last(self, model: Slug) -> QueueDepth | None:
         """What the last look has found, if there was one."""
         return self._queues.get(model)
 
@@ -127,7 +127,7 @@ class Queues:
             infos = [await self._jetstream.consumer_info(model, lane) for lane in LANES]
         except (JetStreamError, BusError):
             return  # what was known stays, and grows old
-        self._queues[model] = Queue(
+        self._queues[model] = QueueDepth(
             at=self._time(),
             pending=dict(zip(LANES, (info.num_pending for info in infos), strict=True)),
             running=sum(info.num_ack_pending for info in infos),
@@ -141,7 +141,7 @@ class Queues:
         """Our requests that wait, by model and lane, oldest first."""
         found: dict[Slug, dict[str, list[LiveRequest]]] = {}
         for request in self._live.all():
-            if request.seq and request.answer.phase is Phase.QUEUED:
+            if request.seq and request.answer.phase is RequestPhase.QUEUED:
                 lanes = found.setdefault(request.model, defaultdict(list))
                 lanes[request.lane].append(request)
         for lanes in found.values():
@@ -151,7 +151,7 @@ class Queues:
 
     def _place(self, waiting: Mapping[Slug, Mapping[str, list[LiveRequest]]]) -> None:
         """Tell each of them where it stands."""
-        placed: dict[Slug, Queue] = {}
+        placed: dict[Slug, QueueDepth] = {}
         for model, lanes in waiting.items():
             now = self._queues.get(model)
             if now is None:

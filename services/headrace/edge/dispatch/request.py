@@ -4,9 +4,9 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from headrace.edge.dispatch.response_assembler import Answer, Phase
+from headrace.edge.dispatch.response_assembler import RequestPhase, ResponseAssembler
 from headrace.edge.dispatch.transcript import Transcript
-from headrace.edge.wait_policy import DEFAULT, Keepalive, Patience
+from headrace.edge.wait_policy import DEFAULT, Keepalive, WaitPolicy
 from headrace.protocol.control import WINDOW_BYTES
 from headrace.protocol.endpoints import Endpoint, Headers
 from headrace.protocol.errors import Code, HeadraceError
@@ -72,7 +72,7 @@ class LiveRequest:
         wall: float,
         deadline_seconds: float,
         max_buffered: int,
-        patience: Patience = DEFAULT,
+        patience: WaitPolicy = DEFAULT,
         keepalive: Keepalive = Keepalive.COMMENT,
         external: bool = False,
         receipt: object = None,
@@ -98,7 +98,7 @@ class LiveRequest:
         """What `limits.admission` gave for it, and alone looks into."""
         self.extra_headers = extra_headers or []
         """For the head of the response: the limits of its client."""
-        self.answer = Answer(max_buffered, Transcript() if stream else None)
+        self.answer = ResponseAssembler(max_buffered, Transcript() if stream else None)
         self.heard = now
         """When its worker was last known to be at it."""
         self.resumed = 0.0
@@ -165,7 +165,7 @@ class LiveRequest:
     @property
     def over(self) -> bool:
         """Whether nothing more will come: ended, failed, or nobody there to read it."""
-        return self.left or self.answer.phase is Phase.ENDED
+        return self.left or self.answer.phase is RequestPhase.ENDED
 
 
 class LiveTable:

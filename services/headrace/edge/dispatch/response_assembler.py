@@ -1,6 +1,6 @@
 """Frames in, the answer's bytes out: the part of a request's life that decides without I/O.
 
-An `Answer` puts the frames of one request in order, whatever the network and the workers do: it
+A `ResponseAssembler` puts the frames of one request in order, whatever network and workers do: it
 drops duplicates and frames of old attempts, sees gaps, and lets another attempt take over only
 where it goes on exactly where the answer stands.
 """
@@ -28,7 +28,7 @@ _NO_FAULT: Final = frozenset({Code.WORKER_DRAINED, Code.CANCELLED})
 """A worker that had to go, or was told to stop: nothing that the request could have caused."""
 
 
-class Phase(Enum):
+class RequestPhase(Enum):
     """Where a request is, seen from the edge."""
 
     QUEUED = auto()
@@ -56,14 +56,14 @@ class Step(Enum):
     """The attempt that was given up goes on: another one is not needed."""
 
 
-class Answer:
+class ResponseAssembler:
     """One request's answer as far as it is known.
 
     With a `transcript` it is a stream: another attempt must go on exactly where it stands.
     """
 
     def __init__(self, max_buffered: int, transcript: Transcript | None = None) -> None:
-        self.phase = Phase.QUEUED
+        self.phase = RequestPhase.QUEUED
         self.attempt = 0
         self.next_seq = 0
         self.worker = ""
@@ -126,15 +126,17 @@ class Answer:
         """Take `frame` in."""
         if frame.attempt != self.attempt:
             return self._other_attempt(frame)
-        if self.phase is Phase.ENDED:
+        if self.phase is RequestPhase.ENDED:
             return Step.NOTHING
-        if frame.seq != self.next_seq or (self.phase is Phase.QUEUED and not self.silent):
-            missing = frame.seq > self.next_seq and (self.phase is Phase.RUNNING or self.silent)
+        if frame.seq != self.next_seq or (self.phase is RequestPhase.QUEUED and not self.silent):
+            missing = frame.seq > self.next_seq and (
+                self.phase is RequestPhase.RUNNING or self.silent
+            )
             return Step.RESUME if missing else Step.NOTHING
         self.next_seq += 1
         if self.silent and not isinstance(frame, Fail):
             self.silent = False
-            self.phase = Phase.RUNNING
+            self.phase = RequestPhase.RUNNING
             self.losses -= 1
             self._apply(frame)
             return Step.REVIVED
@@ -145,22 +147,22 @@ class Answer:
         return self.worker if attempt == self.attempt else self._past.get(attempt, "")
 
     def _other_attempt(self, frame: Frame) -> Step:
-        if self.phase is Phase.ENDED:
+        if self.phase is RequestPhase.ENDED:
             return Step.REFUSE if frame.attempt > self.attempt else Step.STALE
         if frame.attempt < self.attempt:
             return Step.NOTHING if isinstance(frame, End | Fail) else Step.STALE
         if not isinstance(frame, Accepted):
             return self._unknown(frame)
-        if frame.after != self.after or (self.phase is Phase.RUNNING and self.after):
+        if frame.after != self.after or (self.phase is RequestPhase.RUNNING and self.after):
             # It would not go on where we are, or is one too many.
             self._remember(frame.attempt, frame.worker)
             return Step.REFUSE
-        if self.phase is Phase.RUNNING:
+        if self.phase is RequestPhase.RUNNING:
             self.losses += 1
         if not self.after:
             self._restart()
         self._remember(self.attempt, self.worker)
-        self.phase = Phase.RUNNING
+        self.phase = RequestPhase.RUNNING
         self.silent = False
         self.attempt = frame.attempt
         self.next_seq = 1
@@ -171,7 +173,7 @@ class Answer:
 
     def _unknown(self, frame: Frame) -> Step:
         """A frame of an attempt of which we have not heard that it was accepted."""
-        if self.phase is Phase.RUNNING or not isinstance(frame, Fail):
+        if self.phase is RequestPhase.RUNNING or not isinstance(frame, Fail):
             return Step.UNKNOWN
         if frame.code is not Code.UNSUPPORTED_VERSION:
             return Step.UNKNOWN
@@ -200,7 +202,7 @@ class Answer:
         if isinstance(frame, End):
             self.usage = frame.usage
             self.timings = frame.timings
-            self.phase = Phase.ENDED
+            self.phase = RequestPhase.ENDED
             return Step.WAKE
         if isinstance(frame, Fail):
             if not frame.retryable and frame.code is not Code.CANCELLED:
@@ -208,7 +210,7 @@ class Answer:
                 self.fail(frame.code, frame.message, retry_after=frame.retry_after or None)
                 return Step.WAKE
             self.lose(frame.code)
-            return Step.LOST if self.phase is Phase.QUEUED else Step.WAKE
+            return Step.LOST if self.phase is RequestPhase.QUEUED else Step.WAKE
         return Step.NOTHING
 
     def lose(self, code: Code, *, silent: bool = False) -> None:
@@ -216,7 +218,7 @@ class Answer:
 
         With `silent` nothing is known but that its worker is not heard: it may go on.
         """
-        if self.phase is Phase.ENDED:
+        if self.phase is RequestPhase.ENDED:
             return
         if self.silent:  # counted already
             self.silent = silent
@@ -228,18 +230,18 @@ class Answer:
                 f"{MAX_LOSSES} workers were lost with this request, which may be what ends them.",
             )
             return
-        self.phase = Phase.QUEUED
+        self.phase = RequestPhase.QUEUED
         self.silent = silent
 
     def fail(self, code: Code, message: str, *, retry_after: int | None = None) -> None:
         """End with an error, unless it has ended already."""
-        if self.phase is not Phase.ENDED:
-            self.phase = Phase.ENDED
+        if self.phase is not RequestPhase.ENDED:
+            self.phase = RequestPhase.ENDED
             self.error = HeadraceError(code, message, retry_after=retry_after)
 
     def cut_off(self) -> None:
         """The client does not read: end with that error, even where all of the answer is there."""
-        self.phase = Phase.ENDED
+        self.phase = RequestPhase.ENDED
         if self.error is None:
             self.error = HeadraceError(Code.SLOW_READER, SLOW_READER)
 

@@ -9,7 +9,7 @@ from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.requests import MAX_BODY_BYTES, Partial
 
 
-class _Asked(msgspec.Struct):
+class _RequestFields(msgspec.Struct):
     """The fields of a request that decide."""
 
     n: int | None = None
@@ -38,7 +38,7 @@ class _Format(msgspec.Struct):
     type: str = ""
 
 
-_asked: Final = msgspec.json.Decoder(_Asked)
+_asked: Final = msgspec.json.Decoder(_RequestFields)
 _format: Final = msgspec.json.Decoder(_Format)
 _GUIDES: Final = (
     "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
@@ -76,7 +76,7 @@ def too_large(body: bytes, partial: Partial) -> bool:
     return len(body) + len(partial.text.encode()) + len(partial.tokens) > MAX_BODY_BYTES
 
 
-def _guided(asked: _Asked) -> bool:
+def _guided(asked: _RequestFields) -> bool:
     if any(bytes(getattr(asked, name)) != b"null" for name in _GUIDES):
         return True
     if bytes(asked.tool_choice) not in {b"null", b'"auto"', b'"none"'}:
@@ -87,7 +87,7 @@ def _guided(asked: _Asked) -> bool:
         return bytes(asked.response_format) != b"null"
 
 
-def _completion(asked: _Asked) -> str:
+def _completion(asked: _RequestFields) -> str:
     if asked.echo:
         return "an echo of the prompt"
     if asked.suffix:

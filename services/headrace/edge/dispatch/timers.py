@@ -4,7 +4,7 @@ from enum import Flag, auto
 from typing import Final
 
 from headrace.edge.dispatch.request import LiveRequest
-from headrace.edge.dispatch.response_assembler import Phase
+from headrace.edge.dispatch.response_assembler import RequestPhase
 from headrace.edge.options import EdgeOptions
 from headrace.edge.wait_policy import Keepalive
 from headrace.protocol.plan import ModelPhase
@@ -62,7 +62,7 @@ def due(
     `phase` is its model's; None where the model has been removed.
     """
     answer = request.answer
-    if answer.phase is Phase.ENDED:
+    if answer.phase is RequestPhase.ENDED:
         # All is there, and yet it is held: its client does not take the rest.
         waited = now - max(request.taken_at, request.heard)
         held = request.task is not None and waited > options.slow_reader_seconds
@@ -73,7 +73,7 @@ def due(
     if request.stream and answer.buffered and now - request.taken_at > options.slow_reader_seconds:
         return Due.SLOW
     quiet = now - request.heard > QUIET_SECONDS and now - request.resumed > QUIET_SECONDS
-    if answer.phase is Phase.RUNNING:
+    if answer.phase is RequestPhase.RUNNING:
         if now - max(request.heard, worker_heard) > options.worker_silence_seconds:
             return Due.LOST
         if quiet:

@@ -12,16 +12,16 @@ from headrace.protocol.control import Cancel, Control, Credit, Resume
 from headrace.protocol.frames import Accepted, End, Fail, Frame
 from headrace.protocol.names import ProcessId
 from headrace.runtime.nats.bus import Bus, BusError
-from headrace.runtime.tasks import Background
+from headrace.runtime.tasks import TaskSet
 
 RESUME_SECONDS: Final = 0.5
 """At most so often one request asks for missing frames."""
 
 
-class Orders:
+class WorkerControl:
     """Control messages out. What is lost of them the sweep, or the next stray frame, repeats."""
 
-    def __init__(self, edge: ProcessId, bus: Bus, background: Background) -> None:
+    def __init__(self, edge: ProcessId, bus: Bus, background: TaskSet) -> None:
         self._edge = edge
         self._bus = bus
         self._background = background
@@ -71,7 +71,7 @@ class _Left(msgspec.Struct):
     stopped: bool = False
 
 
-class Cancels:
+class PendingCancels:
     """What has to be told to whom. A worker is "" where it is not known: then all are asked."""
 
     def __init__(self) -> None:

@@ -8,22 +8,22 @@ import msgspec
 from headrace.edge.auth.api_keys import KeyRing, Principal
 from headrace.edge.dispatch.request import LiveRequest
 from headrace.edge.limits import headers
-from headrace.edge.limits.budget import Bill, Purse, Spending, cost
-from headrace.edge.limits.counters import Tab
+from headrace.edge.limits.budget import Bill, BudgetReserver, Reservation, cost
+from headrace.edge.limits.counters import LimitSet
 from headrace.edge.limits.limiter import Limiter, Ticket
-from headrace.edge.limits.usage_writer import Accounts
+from headrace.edge.limits.usage_writer import UsageWriter
 from headrace.gateway.policy import access, quotas
-from headrace.gateway.policy.access import Model
+from headrace.gateway.policy.access import AccessTarget
 from headrace.gateway.policy.quotas import Quota
 from headrace.gateway.policy.records import Metric
 from headrace.gateway.policy.snapshot import Grant
-from headrace.gateway.store.usage import Row
+from headrace.gateway.store.usage import UsageRow
 from headrace.protocol.endpoints import Endpoint, Headers
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import End, Fail, Frame, Usage
 
 
-class Admission(msgspec.Struct, frozen=True):
+class AdmissionReceipt(msgspec.Struct, frozen=True):
     """A request that was let in."""
 
     grant: Grant
@@ -33,7 +33,7 @@ class Admission(msgspec.Struct, frozen=True):
     ticket: Ticket
     headers: Headers
     """What its client is told of its limits."""
-    spending: Spending | None = None
+    spending: Reservation | None = None
     """What is reserved for it, of an external model."""
 
 
@@ -48,30 +48,30 @@ class _Known(NamedTuple):
     allowed: bool
     group: str
     """To which they are accounted."""
-    tab: Tab
+    tab: LimitSet
     money: tuple[Quota, ...]
     """The budgets of an external model."""
 
 
-class Turnstile:
+class AdmissionControl:
     """Lets requests in and out. Without `accounts` nothing is written down."""
 
     def __init__(
         self,
         keys: KeyRing,
         limiter: Limiter,
-        accounts: Accounts | None = None,
-        purse: Purse | None = None,
+        accounts: UsageWriter | None = None,
+        purse: BudgetReserver | None = None,
     ) -> None:
         self._keys = keys
         self._purse = purse
         self._limiter = limiter
         self._accounts = accounts
         self._of = keys.snapshot
-        self._known: dict[tuple[str, Model, Endpoint], _Known] = {}
+        self._known: dict[tuple[str, AccessTarget, Endpoint], _Known] = {}
         """What was found out of the snapshot `_of`."""
 
-    def check(self, principal: Principal, model: Model, endpoint: Endpoint) -> bool:
+    def check(self, principal: Principal, model: AccessTarget, endpoint: Endpoint) -> bool:
         """Whether `principal` may use `model`. Raises ``permission_denied`` for the endpoint."""
         grant = principal.grant
         if grant is None or self._know(grant, model, endpoint).allowed:
@@ -82,10 +82,10 @@ class Turnstile:
         self,
         id: str,
         principal: Principal,
-        model: Model,
+        model: AccessTarget,
         endpoint: Endpoint,
         bill: Bill | None = None,
-    ) -> Admission | None:
+    ) -> AdmissionReceipt | None:
         """Let a request in. Raises HeadraceError where a limit is reached.
 
         That `model` may be asked was found out before, by `check`. What it can cost is reserved.
@@ -99,14 +99,14 @@ class Turnstile:
         ticket = await self._limiter.enter(id, known.tab)
         spending = None
         if bill is not None:
-            spending = Spending(bill.file, known.money, bill.most)
+            spending = Reservation(bill.file, known.money, bill.most)
             try:
                 await self._reserve(spending)
             except HeadraceError:
                 self._limiter.leave(ticket, 0)
                 raise
         told = headers.headers(ticket.requests, ticket.tokens, time.time())
-        return Admission(grant, known.group, model.name, ticket, told, spending)
+        return AdmissionReceipt(grant, known.group, model.name, ticket, told, spending)
 
     async def anew(self, request: LiveRequest) -> None:
         """It is to be sent once more: that costs once more. Raises HeadraceError."""
@@ -114,12 +114,12 @@ class Turnstile:
         if admission is not None and admission.spending is not None:
             await self._reserve(admission.spending)
 
-    async def _reserve(self, spending: Spending) -> None:
+    async def _reserve(self, spending: Reservation) -> None:
         if self._purse is None or not spending.quotas:
             raise HeadraceError(Code.INSUFFICIENT_QUOTA, "This model has no budget.")
         await self._purse.reserve(spending)
 
-    def _know(self, grant: Grant, model: Model, endpoint: Endpoint) -> _Known:
+    def _know(self, grant: Grant, model: AccessTarget, endpoint: Endpoint) -> _Known:
         """What goes for each such request."""
         snapshot = self._keys.snapshot
         if self._of is not snapshot:
@@ -134,7 +134,7 @@ class Turnstile:
                 grant,
                 access.may(grant.rights, model, endpoint),
                 group,
-                Tab(quotas.counted(each for each in found if each.metric is not Metric.COST)),
+                LimitSet(quotas.counted(each for each in found if each.metric is not Metric.COST)),
                 tuple(each for each in found if each.metric is Metric.COST),
             )
             if len(self._known) < MAX_KNOWN:
@@ -147,7 +147,7 @@ class Turnstile:
         if admission is not None:
             self._limiter.dequeue(admission.ticket)
 
-    def turned_away(self, admission: Admission | None) -> None:
+    def turned_away(self, admission: AdmissionReceipt | None) -> None:
         """It was let in, and could not be taken all the same."""
         if admission is not None:
             self._limiter.leave(admission.ticket, 0)
@@ -180,7 +180,7 @@ class Turnstile:
         if self._accounts is not None and isinstance(frame, End | Fail):
             self._accounts.count(request, frame.usage, frame.timings.gpu)
 
-    def _late(self, admission: Admission, row: Row, told: bool) -> Row:
+    def _late(self, admission: AdmissionReceipt, row: UsageRow, told: bool) -> UsageRow:
         """The last of a request that was broken off; `told`, a worker has said that it was."""
         self._limiter.charge(admission.ticket, row.prompt_tokens + row.completion_tokens)
         spending = admission.spending
@@ -189,13 +189,13 @@ class Turnstile:
         # Nobody knew whether a worker had taken it when its client left.
         return msgspec.structs.replace(row, cost=self._settle(admission, told * spending.each))
 
-    def _settle(self, admission: Admission, spent: int) -> int:
+    def _settle(self, admission: AdmissionReceipt, spent: int) -> int:
         if self._purse is None or admission.spending is None:
             return 0
         return self._purse.settle(admission.spending, spent)
 
 
-def check(principal: Principal, model: Model, endpoint: Endpoint | None = None) -> bool:
+def check(principal: Principal, model: AccessTarget, endpoint: Endpoint | None = None) -> bool:
     """Whether `principal` may use `model`. Raises ``permission_denied`` for the endpoint alone."""
     if principal.grant is None:
         return True
@@ -209,9 +209,11 @@ def check(principal: Principal, model: Model, endpoint: Endpoint | None = None) 
     return True
 
 
-def _row(request: LiveRequest, admission: Admission, status: int, outcome: str, now: float) -> Row:
+def _row(
+    request: LiveRequest, admission: AdmissionReceipt, status: int, outcome: str, now: float
+) -> UsageRow:
     answer = request.answer
-    return Row(
+    return UsageRow(
         request=request.id,
         at=time.time() - (now - request.arrived),
         tenant=request.tenant,
@@ -231,7 +233,7 @@ def _row(request: LiveRequest, admission: Admission, status: int, outcome: str, 
     )
 
 
-def _admission(request: LiveRequest) -> Admission | None:
+def _admission(request: LiveRequest) -> AdmissionReceipt | None:
     """What this module gave for the request; None where nothing is limited or accounted."""
     receipt = request.receipt
-    return receipt if isinstance(receipt, Admission) else None
+    return receipt if isinstance(receipt, AdmissionReceipt) else None

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from headrace.edge.dispatch.response_assembler import Answer
+from headrace.edge.dispatch.response_assembler import ResponseAssembler
 from headrace.edge.limits import headers
 from headrace.edge.limits.counters import name_of
 from headrace.edge.metrics import EdgeMetrics
@@ -40,7 +40,7 @@ class Bill(NamedTuple):
     most: int
 
 
-class Spending(msgspec.Struct):
+class Reservation(msgspec.Struct):
     """What is reserved for one request: as much for each time that it is sent."""
 
     file: ExternalModel
@@ -52,7 +52,7 @@ class Spending(msgspec.Struct):
     settled: bool = False
 
 
-def cost(answer: Answer, spending: Spending) -> int:
+def cost(answer: ResponseAssembler, spending: Reservation) -> int:
     """What an answer that is over has cost, in millionths.
 
     Only a provider's own count at the end is exact. What is broken off may have cost all that was
@@ -72,7 +72,7 @@ def cost(answer: Answer, spending: Spending) -> int:
 RETRY_SECONDS: Final = 1.0
 
 
-class Purse:
+class BudgetReserver:
     """Reserves and settles."""
 
     def __init__(self, database: Database, *, metrics: EdgeMetrics, log: Logger) -> None:
@@ -82,7 +82,7 @@ class Purse:
         self._back: dict[Name, tuple[float, int]] = {}
         self._told = asyncio.Event()
 
-    async def reserve(self, spending: Spending) -> None:
+    async def reserve(self, spending: Reservation) -> None:
         """Reserve for one attempt. Raises ``insufficient_quota``, ``service_unavailable``."""
         now = time.time()
         budgets: dict[Name, tuple[float, int]] = {}
@@ -107,7 +107,7 @@ class Purse:
         if spending.settled:  # the request ended meanwhile, and was not sent again
             self._give_back(ends, spending.each)
 
-    def settle(self, spending: Spending, cost: int) -> int:
+    def settle(self, spending: Reservation, cost: int) -> int:
         """Give back what is reserved beyond `cost`; what was spent in all, in millionths.
 
         The reservations of lost attempts stay: nobody has said that the provider did nothing.
@@ -158,7 +158,9 @@ class Purse:
             return False
         return True
 
-    def _refusal(self, spending: Spending, quota: Quota, spent: int, now: float) -> HeadraceError:
+    def _refusal(
+        self, spending: Reservation, quota: Quota, spent: int, now: float
+    ) -> HeadraceError:
         wait = windows.end(quota.window, now) - now
         currency = spending.file.price.currency
         error = HeadraceError(

@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from headrace.gateway.policy import windows
-from headrace.gateway.policy.quotas import Counted, Quota
-from headrace.gateway.policy.records import Window
+from headrace.gateway.policy.quotas import Quota, QuotaSet
+from headrace.gateway.policy.records import LimitWindow
 
 MAX_COUNTERS: Final = 200_000
 """More than that are not remembered; a request that needs one more is not limited by it."""
@@ -51,12 +51,12 @@ class Count(msgspec.Struct):
 Pair = tuple[Quota, Count]
 
 
-class Tab:
+class LimitSet:
     """What counts against the requests of one kind, with its counters in the windows of now."""
 
     __slots__ = ("begins", "counted", "ends", "requests", "tokens")
 
-    def __init__(self, counted: Counted) -> None:
+    def __init__(self, counted: QuotaSet) -> None:
         self.counted = counted
         self.begins = self.ends = 0.0
         """Between these, in Unix seconds, the counters are those to go by."""
@@ -64,7 +64,7 @@ class Tab:
         self.tokens: list[Pair] = []
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
+class QuotaStatus(msgspec.Struct, frozen=True, gc=False):
     """How a quota stands before the request: what is left of it, and when it begins anew."""
 
     quota: Quota
@@ -83,9 +83,9 @@ class Counters:
         self._counts: dict[Name, Count] = {}
         self._here: dict[str, int] = {}
         self._elsewhere: Mapping[str, int] = {}
-        self._current: dict[Window, tuple[int, float]] = {}
+        self._current: dict[LimitWindow, tuple[int, float]] = {}
 
-    def turn(self, tab: Tab, now: float) -> None:
+    def turn(self, tab: LimitSet, now: float) -> None:
         """See to it that `tab` has the counters of the windows that hold `now`."""
         if tab.begins <= now < tab.ends:
             return
@@ -104,26 +104,26 @@ class Counters:
                 return True
         return False
 
-    def standings(self, quotas: Iterable[Quota], now: float) -> list[Standing]:
+    def standings(self, quotas: Iterable[Quota], now: float) -> list[QuotaStatus]:
         """How each quota stands."""
         found = []
         here, elsewhere = self._here, self._elsewhere
         for quota in quotas:
-            if quota.window is Window.NOW:
+            if quota.window is LimitWindow.NOW:
                 used = here.get(quota.counter, 0) + elsewhere.get(quota.counter, 0)
-                found.append(Standing(quota, quota.value - used, _NEVER))
+                found.append(QuotaStatus(quota, quota.value - used, _NEVER))
             else:
                 count = self._count(quota, now)
-                found.append(Standing(quota, quota.value - count.used, count.ends))
+                found.append(QuotaStatus(quota, quota.value - count.used, count.ends))
         return found
 
-    def short(self, tab: Tab) -> list[Quota]:
+    def short(self, tab: LimitSet) -> list[Quota]:
         """Those for which a lease is needed before a request is counted."""
         if not self.others:
             return []
         return [quota for quota, count in tab.requests if count.lease <= 0]
 
-    def enter(self, tab: Tab) -> None:
+    def enter(self, tab: LimitSet) -> None:
         """Count a request: in the leases that there are, or else here."""
         for _, count in tab.requests:
             if count.lease > 0:
@@ -144,7 +144,7 @@ class Counters:
             else:
                 here.pop(quota.counter, None)
 
-    def charge(self, tab: Tab, tokens: int, now: float) -> None:
+    def charge(self, tab: LimitSet, tokens: int, now: float) -> None:
         """Count tokens in the windows that hold `now`."""
         self.turn(tab, now)
         for _, count in tab.tokens:
@@ -229,14 +229,14 @@ class Counters:
         return count
 
 
-def least(pairs: Iterable[Pair]) -> Standing | None:
+def least(pairs: Iterable[Pair]) -> QuotaStatus | None:
     """How the quota stands of which the least is left; of several the one that ends last."""
-    found: Standing | None = None
+    found: QuotaStatus | None = None
     for quota, count in pairs:
         count.idle = False
         left = quota.value - count.base - count.pending + count.lease
         if found is None or left < found.left or (left == found.left and count.ends > found.ends):
-            found = Standing(quota, left, count.ends)
+            found = QuotaStatus(quota, left, count.ends)
     return found
 
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from headrace.edge.limits.counters import Standing
+from headrace.edge.limits.counters import QuotaStatus
 from headrace.gateway.policy import windows
 from headrace.gateway.policy.quotas import Quota
-from headrace.gateway.policy.records import MOMENTARY, Metric, Window
+from headrace.gateway.policy.records import MOMENTARY, LimitWindow, Metric
 from headrace.protocol.endpoints import Headers
 from headrace.protocol.errors import Code, HeadraceError
 
@@ -18,19 +18,19 @@ MOST: Final = 120
 MOMENT: Final = 2
 """Seconds after which to come again where it is not known when something ends."""
 
-_BUDGETS: Final = frozenset({Window.DAY, Window.MONTH})
+_BUDGETS: Final = frozenset({LimitWindow.DAY, LimitWindow.MONTH})
 """Used up, these are no matter of waiting a little: OpenAI calls that ``insufficient_quota``."""
 
 
-def standings(quotas: Sequence[Quota], used: Sequence[int], now: float) -> list[Standing]:
+def standings(quotas: Sequence[Quota], used: Sequence[int], now: float) -> list[QuotaStatus]:
     """Quotas with what was used of each."""
     return [
-        Standing(quota, quota.value - count, windows.end(quota.window, now))
+        QuotaStatus(quota, quota.value - count, windows.end(quota.window, now))
         for quota, count in zip(quotas, used, strict=True)
     ]
 
 
-def check(standings: Sequence[Standing], now: float) -> None:
+def check(standings: Sequence[QuotaStatus], now: float) -> None:
     """Raise HeadraceError where a quota is used up: the one that will be so for longest."""
     over = [standing for standing in standings if standing.left <= 0]
     if not over:
@@ -41,7 +41,7 @@ def check(standings: Sequence[Standing], now: float) -> None:
     raise refusal(worst, now, headers(*told(standings), now, used=0))
 
 
-def refusal(standing: Standing, now: float, told: Headers) -> HeadraceError:
+def refusal(standing: QuotaStatus, now: float, told: Headers) -> HeadraceError:
     """The error of one quota that is used up."""
     quota = standing.quota
     wait = _wait(standing, now)
@@ -69,10 +69,10 @@ def refusal(standing: Standing, now: float, told: Headers) -> HeadraceError:
     return error
 
 
-def told(standings: Sequence[Standing]) -> tuple[Standing | None, Standing | None]:
+def told(standings: Sequence[QuotaStatus]) -> tuple[QuotaStatus | None, QuotaStatus | None]:
     """Those that a client is told of: of requests and of tokens the one with the least left."""
 
-    def least(metric: Metric) -> Standing | None:
+    def least(metric: Metric) -> QuotaStatus | None:
         found = [each for each in standings if each.quota.metric is metric]
         return min(found, key=lambda each: (each.left, -each.ends), default=None)
 
@@ -80,7 +80,7 @@ def told(standings: Sequence[Standing]) -> tuple[Standing | None, Standing | Non
 
 
 def headers(
-    requests: Standing | None, tokens: Standing | None, now: float, used: int = 1
+    requests: QuotaStatus | None, tokens: QuotaStatus | None, now: float, used: int = 1
 ) -> Headers:
     """``x-ratelimit-*`` for requests and tokens; `used` is what the request itself takes."""
     said: Headers = []
@@ -116,7 +116,7 @@ def span(seconds: float) -> str:
     return f"{hours}h{text}" if hours else text
 
 
-def _wait(standing: Standing, now: float) -> float:
+def _wait(standing: QuotaStatus, now: float) -> float:
     if standing.quota.metric in MOMENTARY:
         return MOMENT
     return max(1.0, standing.ends - now)

@@ -21,13 +21,13 @@ MAX_TOGETHER: Final = 64
 """Claims that go into one transaction."""
 
 
-class _Asked(NamedTuple):
+class _LeaseRequest(NamedTuple):
     quotas: Sequence[Quota]
     now: float
     answer: "asyncio.Future[bool]"
 
 
-class Tally:
+class LeaseSync:
     """The store's side of the counters; the `Exact` of a `Limiter`."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Tally:
         self._metrics = metrics
         self._store = StoreThread(database, "tally")
         self._turn = asyncio.Lock()
-        self._asked: list[_Asked] = []
+        self._asked: list[_LeaseRequest] = []
         self._heard = False
         self._spoken = False
         self._whole = False
@@ -103,7 +103,7 @@ class Tally:
 
         Where the store cannot be asked a process counts for itself.
         """
-        asked = _Asked(quotas, now, asyncio.get_running_loop().create_future())
+        asked = _LeaseRequest(quotas, now, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         while not asked.answer.done():  # there may be too many before it
             async with self._turn:
@@ -123,7 +123,7 @@ class Tally:
         await self.sync(last=True)
         self._store.close()
 
-    async def _claim(self, batch: Sequence[_Asked]) -> None:
+    async def _claim(self, batch: Sequence[_LeaseRequest]) -> None:
         counters = self._counters
         claims = []
         said: set[tuple[str, int]] = set()

@@ -8,24 +8,24 @@ from typing import Final, Protocol
 import msgspec
 
 from headrace.edge.limits import headers
-from headrace.edge.limits.counters import Counters, Standing, Tab, least
+from headrace.edge.limits.counters import Counters, LimitSet, QuotaStatus, least
 from headrace.gateway.policy.quotas import Quota
 
 
 class Ticket(msgspec.Struct):
     """What a request that was let in counts against, until `Limiter.leave`."""
 
-    tab: Tab | None = None
-    requests: Standing | None = None
+    tab: LimitSet | None = None
+    requests: QuotaStatus | None = None
     """Of requests, and of tokens, the quota of which the least is left; as it was before it."""
-    tokens: Standing | None = None
+    tokens: QuotaStatus | None = None
     shared: str = ""
     """The id under which it is counted elsewhere, if it is."""
     queued: bool = True
     left: bool = False
 
 
-class Shared(Protocol):
+class StoreLimiter(Protocol):
     """Counters that all edge processes have in common, outside of them."""
 
     async def enter(self, id: str, quotas: Sequence[Quota], now: float) -> list[int] | None:
@@ -41,7 +41,7 @@ class Shared(Protocol):
         """A request is not there any more."""
 
 
-class Exact(Protocol):
+class LeaseSource(Protocol):
     """Asks the store for leases, where a process cannot count alone."""
 
     async def claim(self, quotas: Sequence[Quota], now: float) -> bool:
@@ -56,14 +56,18 @@ class Limiter:
     """Lets requests in."""
 
     def __init__(
-        self, counters: Counters, *, shared: Shared | None = None, exact: Exact | None = None
+        self,
+        counters: Counters,
+        *,
+        shared: StoreLimiter | None = None,
+        exact: LeaseSource | None = None,
     ) -> None:
         self.counters = counters
         self._shared = shared
         self._exact = exact
         self._later: set[asyncio.Task[None]] = set()
 
-    async def enter(self, id: str, tab: Tab) -> Ticket:
+    async def enter(self, id: str, tab: LimitSet) -> Ticket:
         """Let a request in. Raises ``rate_limit_exceeded`` or ``insufficient_quota``."""
         quotas = tab.counted.quotas
         if not quotas:
@@ -86,7 +90,7 @@ class Limiter:
         self.counters.enter(tab)
         return Ticket(tab, requests, tokens)
 
-    def _look(self, tab: Tab, now: float) -> tuple[Standing | None, Standing | None]:
+    def _look(self, tab: LimitSet, now: float) -> tuple[QuotaStatus | None, QuotaStatus | None]:
         """What is told of requests and of tokens. Raises HeadraceError where a quota is used up."""
         counters, counted = self.counters, tab.counted
         counters.turn(tab, now)

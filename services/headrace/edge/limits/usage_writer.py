@@ -16,7 +16,7 @@ from headrace.edge.options import AccountOptions
 from headrace.edge.store_thread import StoreThread
 from headrace.gateway.store import usage
 from headrace.gateway.store.database import Database, StoreError
-from headrace.gateway.store.usage import Row
+from headrace.gateway.store.usage import UsageRow
 from headrace.protocol.frames import Usage
 from headrace.runtime.logging import Logger
 
@@ -30,17 +30,17 @@ LATE_SECONDS: Final = 15.0
 MAX_LATE: Final = 10_000
 
 
-Done = Callable[[Row, bool], Row]
+Done = Callable[[UsageRow, bool], UsageRow]
 """With whether the worker has said a word; the row as it is to be written."""
 
 
 class _Late(NamedTuple):
-    row: Row
+    row: UsageRow
     until: float
     done: Done
 
 
-class Accounts:
+class UsageWriter:
     """Takes rows in, and writes them. At the bound rows are lost, which a metric counts."""
 
     def __init__(
@@ -56,14 +56,14 @@ class Accounts:
         self._options = options
         self._metrics = metrics
         self._log = log
-        self._rows: deque[Row] = deque()
+        self._rows: deque[UsageRow] = deque()
         self._late: dict[str, _Late] = {}
         self._store = StoreThread(database, "accounts")
         self._pruned = 0.0
         self._told = False
         metrics.usage_waiting.set_function(lambda: len(self._rows))
 
-    def add(self, row: Row) -> None:
+    def add(self, row: UsageRow) -> None:
         """A request is over."""
         if len(self._rows) >= self._options.max_waiting:
             self._metrics.usage_lost.inc()
@@ -73,7 +73,7 @@ class Accounts:
             return
         self._rows.append(row)
 
-    def expect(self, row: Row, done: Done) -> None:
+    def expect(self, row: UsageRow, done: Done) -> None:
         """The same of one whose worker was told to stop, and has yet to say what it has counted.
 
         `done` is called with the row before it is written.
@@ -131,7 +131,7 @@ class Accounts:
             late = self._late.pop(id)
             self.add(late.done(late.row, told))
 
-    def _write(self, batch: list[Row], used: dict[str, float], connection: Connection) -> None:
+    def _write(self, batch: list[UsageRow], used: dict[str, float], connection: Connection) -> None:
         usage.write(connection, batch)
         usage.used(connection, used)
         now = time.time()

@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from headrace.edge.metrics import EdgeMetrics
-from headrace.edge.models.registry import Models
+from headrace.edge.models.registry import ModelRegistry
 from headrace.protocol import codec, subjects
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.names import Slug
@@ -19,7 +19,7 @@ class Announcements:
     """Takes plans in."""
 
     def __init__(
-        self, models: Models, jetstream: JetStream, *, metrics: EdgeMetrics, log: Logger
+        self, models: ModelRegistry, jetstream: JetStream, *, metrics: EdgeMetrics, log: Logger
     ) -> None:
         self._models = models
         self._jetstream = jetstream

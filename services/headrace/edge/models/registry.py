@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from headrace.edge.models.status import Standing, standing
+from headrace.edge.models.status import ModelStatus, standing
 from headrace.edge.options import ModelOptions
 from headrace.external.model import ExternalModel
 from headrace.gateway.policy import access
@@ -28,7 +28,7 @@ MAX_CLUSTERS: Final = 64
 """Clusters that may announce one model."""
 
 
-class Model:
+class RegisteredModel:
     """One model, its workers' last heartbeats and its clusters' last plans."""
 
     def __init__(
@@ -38,7 +38,9 @@ class Model:
         self.external = external
         """Its file, where its prompts leave the site."""
         self.facts = facts
-        self._access = budgets.access_of(external) if external else access.Model(facts.name, slug)
+        self._access = (
+            budgets.access_of(external) if external else access.AccessTarget(facts.name, slug)
+        )
         self.fixed = fixed
         """Whether it is in edge.toml, and stays whatever clusters say."""
         self.listed = fixed
@@ -57,11 +59,11 @@ class Model:
         return self.facts.endpoints
 
     @property
-    def access(self) -> access.Model:
+    def access(self) -> access.AccessTarget:
         """What counts of it for who may use it."""
         known = self._access
         if known.name != self.facts.name:
-            known = self._access = access.Model(self.facts.name, self.slug)
+            known = self._access = access.AccessTarget(self.facts.name, self.slug)
         return known
 
     @property
@@ -109,7 +111,7 @@ class Model:
             for state, heard in self._workers.values()
         )
 
-    def standing(self, now: float) -> Standing:
+    def standing(self, now: float) -> ModelStatus:
         """Where it stands right now. A cluster that is silent is neither good nor bad news."""
         beats = [state for state, heard in self._workers.values() if now - heard < FRESH_SECONDS]
         ages = [(plan, now - heard) for plan, heard in self._plans.values()]
@@ -134,7 +136,7 @@ def _together(facts: Iterable[Facts]) -> Facts:
     return Facts(first.name, endpoints, first.modality, first.description, first.group)
 
 
-class Models:
+class ModelRegistry:
     """All models by name and by slug."""
 
     def __init__(
@@ -148,28 +150,30 @@ class Models:
         self.complete_at = complete_at
         """From when on a name that is not known here is known nowhere; before that a cluster may
         have yet to announce it."""
-        self._slugs: dict[Slug, Model] = {}
-        self._names: dict[str, Model] = {}
+        self._slugs: dict[Slug, RegisteredModel] = {}
+        self._names: dict[str, RegisteredModel] = {}
         self.refused = ""
         """The slug of the last announcement that was not taken in, for the log."""
         for each in options:
             facts = Facts(each.name, tuple(dict.fromkeys(each.endpoints)))
-            self._slugs[each.queue] = Model(each.queue, facts, fixed=True)
+            self._slugs[each.queue] = RegisteredModel(each.queue, facts, fixed=True)
         for file in external:
-            self._slugs[file.queue] = Model(file.queue, file.facts, fixed=True, external=file)
+            self._slugs[file.queue] = RegisteredModel(
+                file.queue, file.facts, fixed=True, external=file
+            )
         self._rename()
 
-    def all(self) -> list[Model]:
+    def all(self) -> list[RegisteredModel]:
         """Every model that clients may ask for: the configured ones, then the announced ones."""
         listed = [model for model in self._slugs.values() if model.listed]
         # The same order in every edge process, whoever was announced first there.
         return sorted(listed, key=lambda model: "" if model.fixed else model.slug)
 
-    def known(self) -> list[Model]:
+    def known(self) -> list[RegisteredModel]:
         """Those too that are not listed yet, or no more."""
         return list(self._slugs.values())
 
-    def find(self, name: str, now: float) -> Model:
+    def find(self, name: str, now: float) -> RegisteredModel:
         """The model that a client names. Raises HeadraceError ``model_not_found``, or
         ``service_unavailable`` while it may still be announced.
         """
@@ -187,12 +191,12 @@ class Models:
             raise not_found(name)
         return model
 
-    def find_for(self, name: str, endpoint: Endpoint, now: float) -> Model:
+    def find_for(self, name: str, endpoint: Endpoint, now: float) -> RegisteredModel:
         """The model that a client names for `endpoint`; also raises ``endpoint_not_served``."""
         return self.serving(self.find(name, now), endpoint)
 
     @staticmethod
-    def serving(model: Model, endpoint: Endpoint) -> Model:
+    def serving(model: RegisteredModel, endpoint: Endpoint) -> RegisteredModel:
         """The same model, if it serves `endpoint`. Raises ``endpoint_not_served``."""
         if endpoint not in model.endpoints:
             raise HeadraceError(
@@ -202,7 +206,7 @@ class Models:
             )
         return model
 
-    def by_slug(self, slug: str) -> Model | None:
+    def by_slug(self, slug: str) -> RegisteredModel | None:
         """The model of a slug, listed or not, or None."""
         return self._slugs.get(Slug(slug))
 
@@ -212,7 +216,7 @@ class Models:
         if model is not None:
             model.observe(state, now)
 
-    def announce(self, plan: Plan, now: float) -> Model | None:
+    def announce(self, plan: Plan, now: float) -> RegisteredModel | None:
         """Take a plan in. Returns a model that is not listed yet: its queue must be made first.
 
         What is beyond the bounds, or would take another model's name, is `refused`.
@@ -226,7 +230,7 @@ class Models:
             if announced >= MAX_ANNOUNCED or self._taken(plan, None):
                 self.refused = slug
                 return None
-            model = self._slugs[slug] = Model(slug, plan.facts, fixed=False)
+            model = self._slugs[slug] = RegisteredModel(slug, plan.facts, fixed=False)
         elif not model.fixed and not plan.removed and self._taken(plan, model):
             self.refused = slug
             return None
@@ -238,7 +242,7 @@ class Models:
             self._rename()
         return model if not model.listed and not model.removed else None
 
-    def show(self, model: Model) -> None:
+    def show(self, model: RegisteredModel) -> None:
         """Its queue is there: clients may ask for it now."""
         if not model.removed:
             model.listed = True
@@ -251,7 +255,7 @@ class Models:
             if model.removed and not model.known_workers:
                 del self._slugs[model.slug]
 
-    def _taken(self, plan: Plan, own: Model | None) -> bool:
+    def _taken(self, plan: Plan, own: RegisteredModel | None) -> bool:
         """Whether a name of the plan's model is another model's already, listed or not."""
         words = {plan.facts.name, plan.model}
         return any(

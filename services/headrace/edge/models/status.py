@@ -16,7 +16,7 @@ PHASES: Final = tuple(ModelPhase)
 SILENT: Final = "its clusters have not been heard of lately"
 
 
-class Standing(msgspec.Struct, frozen=True):
+class ModelStatus(msgspec.Struct, frozen=True):
     """A model as its clients see it; of several clusters the best state and the sums."""
 
     phase: ModelPhase
@@ -45,7 +45,7 @@ class Standing(msgspec.Struct, frozen=True):
 
 def standing(
     states: Iterable[WorkerState], plans: Iterable[tuple[Plan, float]], *, silent: bool = False
-) -> Standing:
+) -> ModelStatus:
     """The standing by fresh heartbeats and fresh plans, each plan with its age in seconds.
 
     `silent` says that there were plans, and that none of them is fresh.
@@ -71,7 +71,7 @@ def standing(
         each = waiting.either(each, plan.each)
     pending = sum(plan.pending for plan, _ in told)
     loading = sum(plan.loading for plan, _ in told)
-    return Standing(
+    return ModelStatus(
         phase=phase,
         reason=reason or (SILENT if silent and phase is ModelPhase.COLD else ""),
         workers=len(ready) or sum(plan.ready for plan, _ in told),

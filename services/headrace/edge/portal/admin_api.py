@@ -1,6 +1,6 @@
 """What administrators ask for over HTTP: one function for each act, on plain values.
 
-They block: they are called in threads. They raise Refused, StoreError and ValueError.
+They block: they are called in threads. They raise AdminError, StoreError and ValueError.
 """
 
 import time
@@ -13,7 +13,7 @@ from msgspec import Meta
 from headrace.gateway import durations
 from headrace.gateway.admin import views
 from headrace.gateway.admin.keys import OVERLAP_SECONDS, Minted
-from headrace.gateway.admin.service import Office
+from headrace.gateway.admin.service import AdminService
 from headrace.gateway.policy.records import Limit
 from headrace.gateway.store import queries, usage
 from headrace.protocol.endpoints import Endpoint
@@ -21,7 +21,7 @@ from headrace.protocol.endpoints import Endpoint
 MOST_LINES: Final = 10_000
 
 
-class Ask(msgspec.Struct, frozen=True):
+class AdminRequest(msgspec.Struct, frozen=True):
     """What is asked: the path's names, the query, the body."""
 
     path: Mapping[str, str] = {}
@@ -29,7 +29,7 @@ class Ask(msgspec.Struct, frozen=True):
     body: bytes = b""
 
 
-class Text(msgspec.Struct, frozen=True):
+class TextReply(msgspec.Struct, frozen=True):
     """An answer that is no JSON."""
 
     text: str
@@ -65,7 +65,7 @@ class _Group(msgspec.Struct, forbid_unknown_fields=True):
     endpoints: tuple[Endpoint, ...] | None = None
 
 
-def list_keys(office: Office, ask: Ask) -> object:
+def list_keys(office: AdminService, ask: AdminRequest) -> object:
     """All keys, or those of ``?owner=``."""
     now = time.time()
     with office.database.read() as connection:
@@ -73,7 +73,7 @@ def list_keys(office: Office, ask: Ask) -> object:
     return [views.key(key, now) for key in found]
 
 
-def create_key(office: Office, ask: Ask) -> object:
+def create_key(office: AdminService, ask: AdminRequest) -> object:
     """A new key; its owner and groups are made where they are not there."""
     asked = msgspec.json.decode(ask.body, type=_NewKey)
     fields = msgspec.structs.asdict(asked)
@@ -82,73 +82,73 @@ def create_key(office: Office, ask: Ask) -> object:
     return _minted(office.keys.create(owner, seconds=seconds, make=True, **fields))
 
 
-def rotate_key(office: Office, ask: Ask) -> object:
+def rotate_key(office: AdminService, ask: AdminRequest) -> object:
     """A new key in place of one."""
     asked = msgspec.json.decode(ask.body or b"{}", type=_Rotation)
     return _minted(office.keys.rotate(ask.path["id"], overlap=asked.overlap_seconds))
 
 
-def revoke_key(office: Office, ask: Ask) -> object:
+def revoke_key(office: AdminService, ask: AdminRequest) -> object:
     """End a key."""
     return views.key(office.keys.revoke(ask.path["id"]), time.time())
 
 
-def list_users(office: Office, _: Ask) -> object:
+def list_users(office: AdminService, _: AdminRequest) -> object:
     """All users."""
     with office.database.read() as connection:
         return queries.users(connection)
 
 
-def put_user(office: Office, ask: Ask) -> object:
+def put_user(office: AdminService, ask: AdminRequest) -> object:
     """Make or change a user."""
     asked = msgspec.json.decode(ask.body, type=_User)
     return office.people.put(ask.path["name"], **msgspec.structs.asdict(asked))
 
 
-def erase_user(office: Office, ask: Ask) -> object:
+def erase_user(office: AdminService, ask: AdminRequest) -> object:
     """Erase a person."""
     return office.people.erase(ask.path["name"])
 
 
-def list_groups(office: Office, _: Ask) -> object:
+def list_groups(office: AdminService, _: AdminRequest) -> object:
     """All groups."""
     with office.database.read() as connection:
         return queries.groups(connection)
 
 
-def put_group(office: Office, ask: Ask) -> object:
+def put_group(office: AdminService, ask: AdminRequest) -> object:
     """Make or change a group."""
     asked = msgspec.json.decode(ask.body, type=_Group)
     return office.groups.put(ask.path["name"], **msgspec.structs.asdict(asked))
 
 
-def delete_group(office: Office, ask: Ask) -> object:
+def delete_group(office: AdminService, ask: AdminRequest) -> object:
     """Remove a group."""
     office.groups.delete(ask.path["name"])
     return {"deleted": ask.path["name"]}
 
 
-def list_limits(office: Office, _: Ask) -> object:
+def list_limits(office: AdminService, _: AdminRequest) -> object:
     """All limits."""
     with office.database.read() as connection:
         return queries.limits(connection)
 
 
-def put_limit(office: Office, ask: Ask) -> object:
+def put_limit(office: AdminService, ask: AdminRequest) -> object:
     """Set a limit; what is set on the same is replaced."""
     limit = msgspec.json.decode(ask.body, type=Limit)
     office.limits.set([limit], static=office.static)
     return limit
 
 
-def delete_limit(office: Office, ask: Ask) -> object:
+def delete_limit(office: AdminService, ask: AdminRequest) -> object:
     """Take a limit away, whatever its value."""
     limit = msgspec.json.decode(ask.body, type=Limit)
     office.limits.clear([limit])
     return {"deleted": limit}
 
 
-def show_usage(office: Office, ask: Ask) -> object:
+def show_usage(office: AdminService, ask: AdminRequest) -> object:
     """Sums ``?by=day,model&since=30d&format=csv``."""
     by = tuple(filter(None, ask.query.get("by", "day,model").split(",")))
     for name in by:
@@ -159,11 +159,11 @@ def show_usage(office: Office, ask: Ask) -> object:
     with office.database.read() as connection:
         sums = usage.report(connection, by, since=begin)
     if ask.query.get("format", "json") == "csv":
-        return Text(usage.csv_of(by, sums), "text/csv; charset=utf-8")
+        return TextReply(usage.csv_of(by, sums), "text/csv; charset=utf-8")
     return usage.table_of(sums)
 
 
-def show_audit(office: Office, ask: Ask) -> object:
+def show_audit(office: AdminService, ask: AdminRequest) -> object:
     """The last ``?last=100`` lines of the audit log."""
     last = ask.query.get("last", "100")
     if not (last.isascii() and last.isdigit() and 0 < int(last[:6]) <= MOST_LINES):
@@ -176,7 +176,7 @@ def _minted(minted: Minted) -> dict[str, Any]:
     return {**views.key(minted.record, time.time()), "key": minted.key}
 
 
-Act = Callable[[Office, Ask], object]
+Act = Callable[[AdminService, AdminRequest], object]
 
 ACTS: Final[dict[str, dict[str, Act]]] = {
     "/admin/keys": {"GET": list_keys, "POST": create_key},

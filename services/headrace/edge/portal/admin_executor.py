@@ -11,10 +11,10 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.edge.api.http import read_body, respond, respond_error, respond_json
 from headrace.edge.auth.api_keys import KeyRing
-from headrace.edge.auth.snapshot_poller import Follower
-from headrace.edge.portal.admin_api import Act, Ask, Text
-from headrace.gateway.admin.action import Actor, Refused, Why
-from headrace.gateway.admin.service import Office
+from headrace.edge.auth.snapshot_poller import SnapshotPoller
+from headrace.edge.portal.admin_api import Act, AdminRequest, TextReply
+from headrace.gateway.admin.action import Actor, AdminError, RefusalReason
+from headrace.gateway.admin.service import AdminService
 from headrace.gateway.policy.oidc_claims import Identity
 from headrace.gateway.store.database import Database, StoreError
 from headrace.protocol.errors import Code, HeadraceError
@@ -23,33 +23,33 @@ MAX_BODY: Final = 64 * 1024
 BODY_SECONDS: Final = 10.0
 
 _CODES: Final = {
-    Why.INVALID: Code.INVALID_REQUEST,
-    Why.MISSING: Code.NOT_FOUND,
-    Why.FORBIDDEN: Code.PERMISSION_DENIED,
+    RefusalReason.INVALID: Code.INVALID_REQUEST,
+    RefusalReason.MISSING: Code.NOT_FOUND,
+    RefusalReason.FORBIDDEN: Code.PERMISSION_DENIED,
 }
 _NO_STORE: Final = [(b"cache-control", b"no-store")]
 
 
-class Backroom:
+class AdminExecutor:
     """What all pages that change the store share."""
 
-    def __init__(self, database: Database, keys: KeyRing, follower: Follower) -> None:
+    def __init__(self, database: Database, keys: KeyRing, follower: SnapshotPoller) -> None:
         self.database = database
         self.keys = keys
         self._follower = follower
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="office")
 
-    def office(self, actor: Actor) -> Office:
+    def office(self, actor: Actor) -> AdminService:
         """The desks for somebody."""
         static = tuple(grant.key.id for grant in self.keys.static)
-        return Office(self.database, self.keys.secret, actor, static=static)
+        return AdminService(self.database, self.keys.secret, actor, static=static)
 
-    async def act(self, act: Act, office: Office, ask: Ask) -> object:
+    async def act(self, act: Act, office: AdminService, ask: AdminRequest) -> object:
         """Do it in a thread; this process goes by it at once. Raises HeadraceError."""
         loop = asyncio.get_running_loop()
         try:
             done = await loop.run_in_executor(self._threads, act, office, ask)
-        except Refused as error:
+        except AdminError as error:
             raise HeadraceError(_CODES[error.why], str(error)) from None
         except StoreError:
             raise HeadraceError(Code.UNAVAILABLE, "The store cannot be used right now.") from None
@@ -61,20 +61,20 @@ class Backroom:
     async def introduce(self, known: Identity) -> None:
         """Make whom a trusted proxy names a user. Raises HeadraceError."""
 
-        def act(office: Office, _: Ask) -> object:
+        def act(office: AdminService, _: AdminRequest) -> object:
             return office.people.sign_in(known.user, known.organisation, known.groups)
 
-        await self.act(act, self.office(Actor(known.user, "proxy")), Ask())
+        await self.act(act, self.office(Actor(known.user, "proxy")), AdminRequest())
 
     def close(self) -> None:
         """Let go of the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-class Admin:
+class AdminRoute:
     """One path of the administration as an ASGI app."""
 
-    def __init__(self, backroom: Backroom, acts: Mapping[str, Act]) -> None:
+    def __init__(self, backroom: AdminExecutor, acts: Mapping[str, Act]) -> None:
         self._backroom = backroom
         self._acts = acts
 
@@ -82,7 +82,7 @@ class Admin:
         """Serve."""
         try:
             actor = self._actor(scope)
-            ask = Ask(
+            ask = AdminRequest(
                 path=scope["path_params"],
                 query=dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=20)),
                 body=await read_body(scope, receive, MAX_BODY, BODY_SECONDS),
@@ -95,7 +95,7 @@ class Admin:
         except ValueError as error:
             await respond_error(send, HeadraceError(Code.INVALID_REQUEST, str(error)[:100]))
             return
-        if isinstance(done, Text):
+        if isinstance(done, TextReply):
             told = [(b"content-type", done.media.encode()), *_NO_STORE]
             await respond(send, 200, done.text.encode(), told)
         else:

@@ -11,20 +11,20 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.edge.api.http import header, read_body, respond
 from headrace.edge.auth import cookies
-from headrace.edge.auth.oidc import Pending, Provider, SignInError
-from headrace.edge.auth.trusted_proxy import Proxy
+from headrace.edge.auth.oidc import OidcProvider, PendingSignIn, SignInError
+from headrace.edge.auth.trusted_proxy import TrustedProxy
 from headrace.edge.auth_options import SignInOptions
 from headrace.edge.portal import html
-from headrace.edge.portal.admin_api import Ask
-from headrace.edge.portal.admin_executor import Backroom
+from headrace.edge.portal.admin_api import AdminRequest
+from headrace.edge.portal.admin_executor import AdminExecutor
 from headrace.gateway.admin import views
 from headrace.gateway.admin.action import Actor
 from headrace.gateway.admin.keys import Minted
-from headrace.gateway.admin.service import Office
+from headrace.gateway.admin.service import AdminService
 from headrace.gateway.policy import oidc_claims
-from headrace.gateway.policy.oidc_claims import Identity, NotAdmitted
+from headrace.gateway.policy.oidc_claims import Identity, NotAdmittedError
 from headrace.gateway.store import queries, sessions
-from headrace.gateway.store.sessions import Session
+from headrace.gateway.store.sessions import SignInSession
 from headrace.protocol.endpoints import Headers
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.logging import Logger
@@ -38,20 +38,20 @@ class _Visit(msgspec.Struct):
     """One request of somebody who is signed in."""
 
     token: str
-    session: Session
+    session: SignInSession
     form: dict[str, str]
     path: dict[str, str]
 
 
-class Account:
+class AccountPages:
     """All of the page's paths. Each method that serves one is an ASGI app."""
 
     def __init__(
         self,
-        backroom: Backroom,
+        backroom: AdminExecutor,
         options: SignInOptions,
-        provider: Provider | None,
-        proxy: Proxy,
+        provider: OidcProvider | None,
+        proxy: TrustedProxy,
         log: Logger,
     ) -> None:
         self._backroom = backroom
@@ -101,7 +101,7 @@ class Account:
                 await self._redirect(send, url, cookie)
             else:
                 await self._say(send, 403, "Not signed in", "Come through the site's own door.")
-        except (SignInError, NotAdmitted, HeadraceError) as error:
+        except (SignInError, NotAdmittedError, HeadraceError) as error:
             await self._refuse(send, error)
 
     async def callback(self, scope: Scope, _: Receive, send: Send) -> None:
@@ -112,14 +112,14 @@ class Account:
         sealed = cookies.read(header(scope, b"cookie"), self._pending)
         try:
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), max_num_fields=20))
-            pending = cookies.unseal(self._secret, sealed, Pending)
+            pending = cookies.unseal(self._secret, sealed, PendingSignIn)
             if pending is None:
                 await self._say(send, 400, "Sign-in", "No sign-in was begun in this browser.")
                 return
             signed = await self._provider.complete(query, pending, time.time())
             known = oidc_claims.identity(signed.claims, self._options.claims, self._options.groups)
             await self._welcome(known, signed.id_token, send)
-        except (SignInError, NotAdmitted, HeadraceError) as error:
+        except (SignInError, NotAdmittedError, HeadraceError) as error:
             await self._refuse(send, error)
         except ValueError:
             await self._say(send, 400, "Sign-in", "This address is not one of ours.")
@@ -171,7 +171,7 @@ class Account:
             await self._page(send, visit.token, visit.session, problem="How many days?")
             return
 
-        def act(office: Office, _: Ask) -> object:
+        def act(office: AdminService, _: AdminRequest) -> object:
             return office.keys.create(
                 user, seconds=days * 86400.0, name=visit.form.get("name", ""),
                 bound=options.max_keys,
@@ -193,7 +193,7 @@ class Account:
         await self._redirect(send, "/account")
 
     async def _sign_out(self, visit: _Visit, send: Send) -> None:
-        def act(office: Office, _: Ask) -> object:
+        def act(office: AdminService, _: AdminRequest) -> object:
             with office.database.write() as connection:
                 sessions.end(connection, self._secret, visit.token)
             return None
@@ -204,7 +204,9 @@ class Account:
             url = await self._provider.end(visit.session.id_token)
         await self._redirect(send, url, self._set(self._cookie, "", 0))
 
-    async def _mint(self, visit: _Visit, send: Send, act: Callable[[Office, Ask], object]) -> None:
+    async def _mint(
+        self, visit: _Visit, send: Send, act: Callable[[AdminService, AdminRequest], object]
+    ) -> None:
         try:
             minted = await self._act(visit.session.user, act)
         except HeadraceError as error:
@@ -219,7 +221,7 @@ class Account:
         """Begin a session."""
         seconds = self._options.session_hours * 3600
 
-        def act(office: Office, _: Ask) -> object:
+        def act(office: AdminService, _: AdminRequest) -> object:
             office.people.sign_in(known.user, known.organisation, known.groups)
             with office.database.write() as connection:
                 return sessions.begin(
@@ -231,28 +233,38 @@ class Account:
         cookie = self._set(self._cookie, token, int(seconds))
         await self._redirect(send, "/account", cookie, self._set(self._pending, "", 0))
 
-    async def _session(self, token: str) -> Session | None:
+    async def _session(self, token: str) -> SignInSession | None:
         if not token:
             return None
 
-        def look(office: Office, _: Ask) -> object:
+        def look(office: AdminService, _: AdminRequest) -> object:
             with office.database.read() as connection:
                 return sessions.find(connection, self._secret, token, time.time())
 
-        found = await self._backroom.act(look, self._backroom.office(Actor("", "page")), Ask())
-        return found if isinstance(found, Session) else None
+        found = await self._backroom.act(
+            look, self._backroom.office(Actor("", "page")), AdminRequest()
+        )
+        return found if isinstance(found, SignInSession) else None
 
     async def _act(
-        self, user: str, act: Callable[[Office, Ask], object], via: str = "page"
+        self, user: str, act: Callable[[AdminService, AdminRequest], object], via: str = "page"
     ) -> object:
-        return await self._backroom.act(act, self._backroom.office(Actor(user, via)), Ask())
+        return await self._backroom.act(
+            act, self._backroom.office(Actor(user, via)), AdminRequest()
+        )
 
     async def _page(
-        self, send: Send, token: str, session: Session, *, new_key: str = "", problem: str = ""
+        self,
+        send: Send,
+        token: str,
+        session: SignInSession,
+        *,
+        new_key: str = "",
+        problem: str = "",
     ) -> None:
         now = time.time()
 
-        def look(office: Office, _: Ask) -> object:
+        def look(office: AdminService, _: AdminRequest) -> object:
             with office.database.read() as connection:
                 keys = queries.keys(connection, owner=session.user)
                 groups = [group for user in queries.users(connection, session.user)

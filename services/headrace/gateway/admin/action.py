@@ -15,7 +15,7 @@ from headrace.gateway.store import schema
 from headrace.gateway.store.database import Database
 
 
-class Why(StrEnum):
+class RefusalReason(StrEnum):
     """Why an act was refused."""
 
     INVALID = "invalid"
@@ -23,10 +23,10 @@ class Why(StrEnum):
     FORBIDDEN = "forbidden"
 
 
-class Refused(Exception):
+class AdminError(Exception):
     """An act that can't be; the text is for whoever asked for it."""
 
-    def __init__(self, why: Why, text: str) -> None:
+    def __init__(self, why: RefusalReason, text: str) -> None:
         super().__init__(text)
         self.why = why
 
@@ -39,8 +39,8 @@ class Actor(msgspec.Struct, frozen=True):
     """``cli``, ``api``, ``page`` or ``sign-in``."""
 
 
-class Desk:
-    """Acts in the name of an `actor`. Methods block; they raise Refused and StoreError."""
+class AuditedActions:
+    """Acts in the name of an `actor`. Methods block; they raise AdminError and StoreError."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Desk:
                 bump(connection)
             self.acted = True
         except ValueError as error:  # msgspec's are of this kind too
-            raise Refused(Why.INVALID, str(error)) from None
+            raise AdminError(RefusalReason.INVALID, str(error)) from None
 
     def note(self, connection: Connection, action: str, target: str, detail: object) -> None:
         """Write a line of the audit log."""

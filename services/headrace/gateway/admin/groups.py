@@ -6,13 +6,13 @@ from collections.abc import Collection
 import msgspec
 from sqlalchemy import Connection, delete, insert, update
 
-from headrace.gateway.admin.action import Desk, Refused, Why, given
+from headrace.gateway.admin.action import AdminError, AuditedActions, RefusalReason, given
 from headrace.gateway.policy import names
-from headrace.gateway.policy.records import EVERYONE, Group, Kind
+from headrace.gateway.policy.records import EVERYONE, Group, SubjectKind
 from headrace.gateway.store import queries, schema
 
 
-class Groups(Desk):
+class GroupActions(AuditedActions):
     """The desk for groups."""
 
     def put(
@@ -37,20 +37,22 @@ class Groups(Desk):
     def delete(self, name: str) -> None:
         """Remove a group and its limits. A key that is narrowed to it alone opens nothing then."""
         if name == EVERYONE:
-            raise Refused(Why.INVALID, f"{EVERYONE} stays: take its models away instead")
+            raise AdminError(
+                RefusalReason.INVALID, f"{EVERYONE} stays: take its models away instead"
+            )
         with self.act("group.delete", name, {}) as connection:
             groups, limits = schema.groups, schema.limits
             if not connection.execute(delete(groups).where(groups.c.name == name)).rowcount:
-                raise Refused(Why.MISSING, f"there is no group {name!r}")
-            on = (limits.c.kind == Kind.GROUP, limits.c.name == name)
+                raise AdminError(RefusalReason.MISSING, f"there is no group {name!r}")
+            on = (limits.c.kind == SubjectKind.GROUP, limits.c.name == name)
             connection.execute(delete(limits).where(*on))
 
 
 def ensure(connection: Connection, name: str, *, create: bool, now: float | None = None) -> None:
-    """See to it that there is a group of this name. Raises Refused and ValueError."""
+    """See to it that there is a group of this name. Raises AdminError and ValueError."""
     if queries.groups(connection, names.group(name)):
         return
     if not create:
-        raise Refused(Why.MISSING, f"there is no group {name!r}")
+        raise AdminError(RefusalReason.MISSING, f"there is no group {name!r}")
     row = {"name": name, "models": [], "endpoints": [], "created": now or time.time()}
     connection.execute(insert(schema.groups), [row])

@@ -8,9 +8,9 @@ import msgspec
 from sqlalchemy import Connection, insert, update
 
 from headrace.gateway.admin import groups, limits, users
-from headrace.gateway.admin.action import Desk, Refused, Why
+from headrace.gateway.admin.action import AdminError, AuditedActions, RefusalReason
 from headrace.gateway.policy import api_keys
-from headrace.gateway.policy.records import EVERYONE, Key, Kind, Source
+from headrace.gateway.policy.records import EVERYONE, Key, Source, SubjectKind
 from headrace.gateway.store import queries, schema
 
 OVERLAP_SECONDS: Final = 7 * 86400.0
@@ -24,7 +24,7 @@ class Minted(msgspec.Struct, frozen=True):
     record: Key
 
 
-class Keys(Desk):
+class KeyActions(AuditedActions):
     """The desk for keys."""
 
     def create(
@@ -48,7 +48,9 @@ class Keys(Desk):
                 self._group(connection, owner, group, make=make)
             live = sum(key.lives(now) for key in queries.keys(connection, owner=owner))
             if bound is not None and live >= bound:
-                raise Refused(Why.INVALID, f"there are {live} keys already: revoke one first")
+                raise AdminError(
+                    RefusalReason.INVALID, f"there are {live} keys already: revoke one first"
+                )
             expires = None if seconds is None else now + seconds
             return self._mint(connection, {**fields, "owner": owner, "expires": expires})
 
@@ -64,10 +66,12 @@ class Keys(Desk):
         with self.act("key.rotate", id, {"overlap": overlap}) as connection:
             old = get(connection, id, owner)
             if not old.lives(now):
-                raise Refused(Why.INVALID, f"the key {id} is over: make a new one")
+                raise AdminError(RefusalReason.INVALID, f"the key {id} is over: make a new one")
             for other in queries.keys(connection, owner=old.owner):
                 if other.replaces == id and other.lives(now):
-                    raise Refused(Why.INVALID, f"{other.id} takes the place of {id} already")
+                    raise AdminError(
+                        RefusalReason.INVALID, f"{other.id} takes the place of {id} already"
+                    )
             span = None if old.expires is None else old.expires - old.created
             fields = msgspec.structs.asdict(old) | {
                 "expires": None if span is None else now + span,
@@ -75,7 +79,7 @@ class Keys(Desk):
                 "replaces": id,
             }
             minted = self._mint(connection, fields)
-            limits.copy(connection, Kind.KEY, id, minted.record.id)
+            limits.copy(connection, SubjectKind.KEY, id, minted.record.id)
             ends = now + overlap if old.expires is None else min(old.expires, now + overlap)
             _update(connection, id, {"expires": ends})
             return minted
@@ -109,14 +113,14 @@ class Keys(Desk):
             groups.ensure(connection, group, create=True, now=self.clock())
             users.add(connection, owner, group, Source.HAND)
         elif group not in users.get(connection, owner).groups:
-            raise Refused(Why.FORBIDDEN, f"{owner} is not in the group {group!r}")
+            raise AdminError(RefusalReason.FORBIDDEN, f"{owner} is not in the group {group!r}")
 
 
 def get(connection: Connection, id: str, owner: str | None = None) -> Key:
-    """The key of an id, of `owner` if given. Raises Refused."""
+    """The key of an id, of `owner` if given. Raises AdminError."""
     found = queries.keys(connection, id=id)
     if not found or owner not in (None, found[0].owner):
-        raise Refused(Why.MISSING, f"there is no key {id!r}")
+        raise AdminError(RefusalReason.MISSING, f"there is no key {id!r}")
     return found[0]
 
 

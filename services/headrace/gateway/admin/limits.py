@@ -5,23 +5,25 @@ from collections.abc import Collection, Iterable
 import msgspec
 from sqlalchemy import Connection, delete, insert
 
-from headrace.gateway.admin.action import Desk, Refused, Why
-from headrace.gateway.policy.records import Kind, Limit
+from headrace.gateway.admin.action import AdminError, AuditedActions, RefusalReason
+from headrace.gateway.policy.records import Limit, SubjectKind
 from headrace.gateway.store import queries, schema
 
 
-class Limits(Desk):
+class LimitActions(AuditedActions):
     """The desk for limits."""
 
     def set(self, limits: Iterable[Limit], static: Collection[str] = ()) -> None:
         """Set limits; what is set on the same already is replaced.
 
-        `static` are ids of keys that are not in the store. Raises Refused for what is not there.
+        `static` are ids of keys that are not in the store. Raises AdminError for what is not there.
         """
         for limit in limits:
             with self.act("limit.set", f"{limit.kind} {limit.name}", limit) as connection:
                 if not _is_there(connection, limit, static):
-                    raise Refused(Why.MISSING, f"there is no {limit.kind} {limit.name!r}")
+                    raise AdminError(
+                        RefusalReason.MISSING, f"there is no {limit.kind} {limit.name!r}"
+                    )
                 _clear(connection, limit)
                 connection.execute(insert(schema.limits), [msgspec.to_builtins(limit)])
 
@@ -32,7 +34,7 @@ class Limits(Desk):
                 _clear(connection, limit)
 
 
-def copy(connection: Connection, kind: Kind, name: str, other: str) -> None:
+def copy(connection: Connection, kind: SubjectKind, name: str, other: str) -> None:
     """Set the limits of one on another."""
     rows = [
         msgspec.to_builtins(msgspec.structs.replace(limit, name=other))
@@ -45,13 +47,13 @@ def copy(connection: Connection, kind: Kind, name: str, other: str) -> None:
 
 def _is_there(connection: Connection, limit: Limit, static: Collection[str]) -> bool:
     match limit.kind:
-        case Kind.KEY:
+        case SubjectKind.KEY:
             return limit.name in static or bool(queries.keys(connection, id=limit.name))
-        case Kind.USER:
+        case SubjectKind.USER:
             return bool(queries.users(connection, limit.name))
-        case Kind.GROUP:
+        case SubjectKind.GROUP:
             return bool(queries.groups(connection, limit.name))
-        case Kind.MODEL:
+        case SubjectKind.MODEL:
             return True  # models come and go with their files
 
 

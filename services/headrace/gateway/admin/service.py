@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable, Collection
 
 from headrace.gateway.admin.action import Actor
-from headrace.gateway.admin.groups import Groups
-from headrace.gateway.admin.keys import Keys
-from headrace.gateway.admin.limits import Limits
-from headrace.gateway.admin.users import People
+from headrace.gateway.admin.groups import GroupActions
+from headrace.gateway.admin.keys import KeyActions
+from headrace.gateway.admin.limits import LimitActions
+from headrace.gateway.admin.users import UserActions
 from headrace.gateway.store.database import Database
 
 
-class Office:
+class AdminService:
     """The desks of one `actor`."""
 
     def __init__(
@@ -25,10 +25,10 @@ class Office:
         self.database = database
         self.static = static
         """Ids of keys that are not in the store."""
-        self.people = People(database, secret, actor, clock)
-        self.groups = Groups(database, secret, actor, clock)
-        self.keys = Keys(database, secret, actor, clock)
-        self.limits = Limits(database, secret, actor, clock)
+        self.people = UserActions(database, secret, actor, clock)
+        self.groups = GroupActions(database, secret, actor, clock)
+        self.keys = KeyActions(database, secret, actor, clock)
+        self.limits = LimitActions(database, secret, actor, clock)
 
     @property
     def acted(self) -> bool:

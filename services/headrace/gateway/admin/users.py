@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterable
 
 from sqlalchemy import Connection, delete, insert, update
 
-from headrace.gateway.admin.action import Desk, Refused, Why, bump, given
+from headrace.gateway.admin.action import AdminError, AuditedActions, RefusalReason, bump, given
 from headrace.gateway.policy import names
 from headrace.gateway.policy.records import EVERYONE, Source, User
 from headrace.gateway.store import erasure, queries, schema
 
 
-class People(Desk):
+class UserActions(AuditedActions):
     """The desk for people."""
 
     def put(
@@ -48,12 +48,12 @@ class People(Desk):
         with self.database.write() as connection:
             before = queries.users(connection, name)
             if before and before[0].disabled:
-                raise Refused(Why.FORBIDDEN, "this user is disabled")
+                raise AdminError(RefusalReason.FORBIDDEN, "this user is disabled")
             try:
                 ensure(connection, name, create=True, now=self.clock())
                 names.label(organisation)
             except ValueError as error:
-                raise Refused(Why.INVALID, str(error)) from None
+                raise AdminError(RefusalReason.INVALID, str(error)) from None
             table = schema.users
             connection.execute(
                 update(table).where(table.c.name == name).values(organisation=organisation)
@@ -87,26 +87,26 @@ class People(Desk):
     @staticmethod
     def _must_be(connection: Connection, group: str) -> None:
         if group == EVERYONE:
-            raise Refused(Why.INVALID, f"every user is in {EVERYONE}")
+            raise AdminError(RefusalReason.INVALID, f"every user is in {EVERYONE}")
         if not queries.groups(connection, names.group(group)):
-            raise Refused(Why.MISSING, f"there is no group {group!r}")
+            raise AdminError(RefusalReason.MISSING, f"there is no group {group!r}")
 
 
 def ensure(connection: Connection, name: str, *, create: bool, now: float) -> None:
-    """See to it that there is a user of this name. Raises Refused and ValueError."""
+    """See to it that there is a user of this name. Raises AdminError and ValueError."""
     if queries.users(connection, names.user(name)):
         return
     if not create:
-        raise Refused(Why.MISSING, f"there is no user {name!r}")
+        raise AdminError(RefusalReason.MISSING, f"there is no user {name!r}")
     row = {"name": name, "organisation": "", "disabled": False, "created": now}
     connection.execute(insert(schema.users), [row])
 
 
 def get(connection: Connection, name: str) -> User:
-    """The user of this name. Raises Refused."""
+    """The user of this name. Raises AdminError."""
     found = queries.users(connection, name)
     if not found:
-        raise Refused(Why.MISSING, f"there is no user {name!r}")
+        raise AdminError(RefusalReason.MISSING, f"there is no user {name!r}")
     return found[0]
 
 

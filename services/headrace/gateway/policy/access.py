@@ -9,7 +9,7 @@ from headrace.gateway.policy.records import ALL, EVERYONE, Group, Key, Limit, Us
 from headrace.protocol.endpoints import Endpoint
 
 
-class Model(msgspec.Struct, frozen=True):
+class AccessTarget(msgspec.Struct, frozen=True):
     """What counts of a model here."""
 
     name: str
@@ -45,7 +45,7 @@ def rights(key: Key, owner: User, groups: Mapping[str, Group]) -> Rights:
     return Rights(tuple(found), key.models, key.endpoints)
 
 
-def granting(rights: Rights, model: Model, endpoint: Endpoint | None = None) -> Group | None:
+def granting(rights: Rights, model: AccessTarget, endpoint: Endpoint | None = None) -> Group | None:
     """The group by which `model` may be asked; None where no group allows it.
 
     One that names the model goes before one that has `ALL`.
@@ -61,7 +61,7 @@ def granting(rights: Rights, model: Model, endpoint: Endpoint | None = None) -> 
     return next((group for group in able if covers(group.models, model)), None)
 
 
-def may(rights: Rights, model: Model, endpoint: Endpoint | None = None) -> bool:
+def may(rights: Rights, model: AccessTarget, endpoint: Endpoint | None = None) -> bool:
     """Whether `model` may be asked for `endpoint`, or, without one, for anything."""
     if rights.models and not covers(rights.models, model):
         return False
@@ -70,7 +70,7 @@ def may(rights: Rights, model: Model, endpoint: Endpoint | None = None) -> bool:
     return rights.unbound or granting(rights, model, endpoint) is not None
 
 
-def accounted(rights: Rights, model: Model, endpoint: Endpoint) -> str:
+def accounted(rights: Rights, model: AccessTarget, endpoint: Endpoint) -> str:
     """The group that a request is accounted to: the one that allows it; of those that do, one
     which somebody was put in before the one that all are in. Empty for the site's own keys.
     """
@@ -82,7 +82,7 @@ def accounted(rights: Rights, model: Model, endpoint: Endpoint) -> str:
     return rights.groups[0].name
 
 
-def covers(patterns: Iterable[str], model: Model) -> bool:
+def covers(patterns: Iterable[str], model: AccessTarget) -> bool:
     """Whether a list of models has this one."""
     return any(
         pattern in (model.name, model.slug) or (pattern == ALL and not model.external)
@@ -90,5 +90,5 @@ def covers(patterns: Iterable[str], model: Model) -> bool:
     )
 
 
-def _names(patterns: Iterable[str], model: Model) -> bool:
+def _names(patterns: Iterable[str], model: AccessTarget) -> bool:
     return any(pattern in (model.name, model.slug) for pattern in patterns)

@@ -27,7 +27,7 @@ class Identity(NamedTuple):
     groups: tuple[str, ...]
 
 
-class NotAdmitted(Exception):
+class NotAdmittedError(Exception):
     """Who signed in may not come in; the text is for that person."""
 
 
@@ -35,17 +35,17 @@ def identity(
     claims: Mapping[str, Any], options: ClaimOptions, groups: Mapping[str, str]
 ) -> Identity:
     """Who the claims speak of. `groups` maps the provider's words to groups here; others are
-    nobody's. Raises NotAdmitted.
+    nobody's. Raises NotAdmittedError.
     """
     for claim, wanted in options.require.items():
         if wanted not in _words(_find(claims, claim)):
-            raise NotAdmitted("Your account does not have what this service asks for.")
+            raise NotAdmittedError("Your account does not have what this service asks for.")
     user = _find(claims, options.user)
     if not isinstance(user, str) or not user:
-        raise NotAdmitted(f"Your account has no {options.user}.")
+        raise NotAdmittedError(f"Your account has no {options.user}.")
     if options.user == "email" and claims.get("email_verified") is not True:
         # Else whoever registers somebody's address with the provider would be that person here.
-        raise NotAdmitted("Your e-mail address is not verified.")
+        raise NotAdmittedError("Your e-mail address is not verified.")
     said = _find(claims, options.organisation) if options.organisation else ""
     words = _words(_find(claims, options.groups)) if options.groups else []
     try:
@@ -55,7 +55,7 @@ def identity(
             tuple(sorted({groups[word] for word in words if word in groups})),
         )
     except ValueError:
-        raise NotAdmitted("Your account's name or organisation cannot be used here.") from None
+        raise NotAdmittedError("Your account's name or organisation cannot be used here.") from None
 
 
 def _find(claims: Mapping[str, Any], path: str) -> Any:

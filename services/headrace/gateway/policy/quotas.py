@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from headrace.gateway.policy.access import Model
-from headrace.gateway.policy.records import EVERYONE, Kind, Limit, Metric, Window
+from headrace.gateway.policy.access import AccessTarget
+from headrace.gateway.policy.records import EVERYONE, Limit, LimitWindow, Metric, SubjectKind
 
 
-class Who(msgspec.Struct, frozen=True):
+class LimitSubject(msgspec.Struct, frozen=True):
     """Whose request it is, as far as limits go."""
 
     key: str
@@ -30,11 +30,11 @@ class Quota(msgspec.Struct, frozen=True):
 
     counter: str
     metric: Metric
-    window: Window
+    window: LimitWindow
     value: int
 
 
-class Counted(msgspec.Struct, frozen=True):
+class QuotaSet(msgspec.Struct, frozen=True):
     """All that counts against a request, and what of it is counted at which moment."""
 
     quotas: tuple[Quota, ...] = ()
@@ -44,42 +44,46 @@ class Counted(msgspec.Struct, frozen=True):
     queued: tuple[Quota, ...] = ()
 
 
-def counted(quotas: Iterable[Quota]) -> Counted:
+def counted(quotas: Iterable[Quota]) -> QuotaSet:
     """What counts against a request, sorted once for all requests of its kind."""
     every = tuple(quotas)
     sorts = (Metric.REQUESTS, Metric.TOKENS, Metric.CONCURRENCY, Metric.QUEUED)
-    return Counted(every, *(tuple(q for q in every if q.metric is metric) for metric in sorts))
+    return QuotaSet(every, *(tuple(q for q in every if q.metric is metric) for metric in sorts))
 
 
-class Book(msgspec.Struct, frozen=True):
+class LimitBook(msgspec.Struct, frozen=True):
     """All limits, by what they are set on."""
 
-    limits: Mapping[tuple[Kind, str], tuple[Limit, ...]] = {}
+    limits: Mapping[tuple[SubjectKind, str], tuple[Limit, ...]] = {}
 
-    def of(self, kind: Kind, name: str) -> tuple[Limit, ...]:
+    def of(self, kind: SubjectKind, name: str) -> tuple[Limit, ...]:
         """The limits that are set on this."""
         return self.limits.get((kind, name), ())
 
 
-def book(limits: Iterable[Limit]) -> Book:
+def book(limits: Iterable[Limit]) -> LimitBook:
     """Limits, found quickly."""
-    found: dict[tuple[Kind, str], list[Limit]] = {}
+    found: dict[tuple[SubjectKind, str], list[Limit]] = {}
     for limit in limits:
         found.setdefault((limit.kind, limit.name), []).append(limit)
-    return Book({on: tuple(each) for on, each in found.items()})
+    return LimitBook({on: tuple(each) for on, each in found.items()})
 
 
-def quotas(book: Book, who: Who, accounted: str, model: Model) -> tuple[Quota, ...]:
+def quotas(
+    book: LimitBook, who: LimitSubject, accounted: str, model: AccessTarget
+) -> tuple[Quota, ...]:
     """Every limit that counts for a request of `who` for `model`, accounted to a group."""
     if not book.limits and not model.limits:
         return ()
     found = [
-        *_plain(book.of(Kind.KEY, who.key), f"key:{who.key}", model),
-        *_plain(book.of(Kind.USER, who.user), f"user:{who.owner}", model),
+        *_plain(book.of(SubjectKind.KEY, who.key), f"key:{who.key}", model),
+        *_plain(book.of(SubjectKind.USER, who.user), f"user:{who.owner}", model),
         *_members(book, who, model),
         *_together(book, accounted, model),
     ]
-    of_model = [limit for name in {model.name, model.slug} for limit in book.of(Kind.MODEL, name)]
+    of_model = [
+        limit for name in {model.name, model.slug} for limit in book.of(SubjectKind.MODEL, name)
+    ]
     for limit in (*model.limits, *of_model):
         whose = f"each:{who.owner}" if limit.each else "all"
         found.append(_quota(limit, f"{whose}:model:{model.slug}"))
@@ -96,15 +100,15 @@ def _lowest(quotas: Iterable[Quota]) -> list[Quota]:
     return list(lowest.values())
 
 
-def _plain(limits: Iterable[Limit], whose: str, model: Model) -> list[Quota]:
+def _plain(limits: Iterable[Limit], whose: str, model: AccessTarget) -> list[Quota]:
     return [_quota(limit, _narrow(whose, limit)) for limit in limits if _meant(limit, model)]
 
 
-def _members(book: Book, who: Who, model: Model) -> list[Quota]:
-    best: dict[tuple[Metric, Window, str], Limit] = {}
+def _members(book: LimitBook, who: LimitSubject, model: AccessTarget) -> list[Quota]:
+    best: dict[tuple[Metric, LimitWindow, str], Limit] = {}
     for name in sorted(who.groups, key=lambda name: name == EVERYONE):
-        theirs: dict[tuple[Metric, Window, str], Limit] = {}
-        for limit in book.of(Kind.GROUP, name):
+        theirs: dict[tuple[Metric, LimitWindow, str], Limit] = {}
+        for limit in book.of(SubjectKind.GROUP, name):
             if limit.each and _meant(limit, model):
                 theirs[limit.metric, limit.window, limit.model] = limit
         for what, limit in theirs.items():
@@ -114,12 +118,12 @@ def _members(book: Book, who: Who, model: Model) -> list[Quota]:
     return [_quota(limit, _narrow(f"member:{who.owner}", limit)) for limit in best.values()]
 
 
-def _together(book: Book, group: str, model: Model) -> list[Quota]:
-    limits = [limit for limit in book.of(Kind.GROUP, group) if not limit.each]
+def _together(book: LimitBook, group: str, model: AccessTarget) -> list[Quota]:
+    limits = [limit for limit in book.of(SubjectKind.GROUP, group) if not limit.each]
     return _plain(limits, f"group:{group}", model)
 
 
-def _meant(limit: Limit, model: Model) -> bool:
+def _meant(limit: Limit, model: AccessTarget) -> bool:
     return not limit.model or limit.model in (model.name, model.slug)
 
 

@@ -98,7 +98,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         return self.revoked is None and (self.expires is None or now < self.expires)
 
 
-class Kind(StrEnum):
+class SubjectKind(StrEnum):
     """What a limit is set on."""
 
     KEY = "key"
@@ -122,7 +122,7 @@ class Metric(StrEnum):
     """Requests that wait for a worker at once."""
 
 
-class Window(StrEnum):
+class LimitWindow(StrEnum):
     """The time that a limit counts in, aligned to the clock in UTC."""
 
     MINUTE = "minute"
@@ -143,10 +143,10 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     or a model, whether every user has it for themselves, or all have it together.
     """
 
-    kind: Kind
+    kind: SubjectKind
     name: str
     metric: Metric
-    window: Window
+    window: LimitWindow
     value: int
     model: str = ""
     each: bool = True
@@ -157,15 +157,15 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
             names.model(self.model)
         if not 0 <= self.value < 1 << 60:
             raise ValueError("a limit is a whole number from 0 on")
-        if (self.metric in MOMENTARY) != (self.window is Window.NOW):
+        if (self.metric in MOMENTARY) != (self.window is LimitWindow.NOW):
             raise ValueError(f"{self.metric} is not counted per {self.window}")
-        if self.kind is Kind.MODEL and self.model:
+        if self.kind is SubjectKind.MODEL and self.model:
             raise ValueError("a model's limit is not for another model")
 
 
 _ADMIT: Final = {
-    Kind.KEY: names.key_id,
-    Kind.USER: names.user,
-    Kind.GROUP: names.group,
-    Kind.MODEL: names.model,
+    SubjectKind.KEY: names.key_id,
+    SubjectKind.USER: names.user,
+    SubjectKind.GROUP: names.group,
+    SubjectKind.MODEL: names.model,
 }

@@ -11,7 +11,7 @@ import msgspec
 
 from headrace.gateway.policy import access, pseudonyms, quotas
 from headrace.gateway.policy.access import UNBOUND, Rights
-from headrace.gateway.policy.quotas import Book, Who
+from headrace.gateway.policy.quotas import LimitBook, LimitSubject
 from headrace.gateway.policy.records import Group, Key, User
 from headrace.gateway.store.queries import Records
 
@@ -20,7 +20,7 @@ class Grant(msgspec.Struct, frozen=True):
     """One key as a request shows it: whose it is, what it may do, what counts against it."""
 
     key: Key
-    who: Who
+    who: LimitSubject
     organisation: str
     rights: Rights
     disabled: bool = False
@@ -34,7 +34,7 @@ class Snapshot:
 
     def __init__(self, records: Records, secret: bytes, static: Iterable[Grant] = ()) -> None:
         self.revision: Final = records.revision
-        self.book: Final[Book] = quotas.book(records.limits)
+        self.book: Final[LimitBook] = quotas.book(records.limits)
         self._secret = secret
         self._users = {user.name: user for user in records.users}
         self._groups = {group.name: group for group in records.groups}
@@ -59,7 +59,7 @@ class Snapshot:
         """What `key`, which is of a user, may do."""
         owner = self._users[key.owner]
         rights = access.rights(key, owner, self._groups)
-        who = Who(
+        who = LimitSubject(
             key=key.id,
             owner=pseudonyms.of_user(self._secret, owner.name),
             user=owner.name,
@@ -79,5 +79,5 @@ class Snapshot:
 def static(secret: bytes, id: str, digest: str, *, wait: str = "", keepalive: str = "") -> Grant:
     """The grant of a key that is in the edge's configuration: the site's own, bound by no group."""
     key = Key(id=id, digest=digest, owner=id, wait=wait, keepalive=keepalive)
-    who = Who(key=id, owner=pseudonyms.of_key(secret, id), user="")
+    who = LimitSubject(key=id, owner=pseudonyms.of_key(secret, id), user="")
     return Grant(key, who, "", UNBOUND, stored=False)

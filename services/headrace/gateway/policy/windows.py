@@ -3,27 +3,27 @@
 import datetime
 from typing import Final
 
-from headrace.gateway.policy.records import Window
+from headrace.gateway.policy.records import LimitWindow
 
-_SECONDS: Final = {Window.MINUTE: 60, Window.HOUR: 3600, Window.DAY: 86400}
+_SECONDS: Final = {LimitWindow.MINUTE: 60, LimitWindow.HOUR: 3600, LimitWindow.DAY: 86400}
 
 
-def begin(window: Window, now: float) -> int:
+def begin(window: LimitWindow, now: float) -> int:
     """When the window that holds `now` began, in Unix seconds; 0 for what has no window."""
-    if window is Window.NOW:
+    if window is LimitWindow.NOW:
         return 0
-    if window is Window.MONTH:
+    if window is LimitWindow.MONTH:
         at = datetime.datetime.fromtimestamp(now, datetime.UTC)
         return int(datetime.datetime(at.year, at.month, 1, tzinfo=datetime.UTC).timestamp())
     length = _SECONDS[window]
     return int(now // length) * length
 
 
-def end(window: Window, now: float) -> float:
+def end(window: LimitWindow, now: float) -> float:
     """When the window that holds `now` ends, in Unix seconds; infinity for what has none."""
-    if window is Window.NOW:
+    if window is LimitWindow.NOW:
         return float("inf")
-    if window is Window.MONTH:
+    if window is LimitWindow.MONTH:
         at = datetime.datetime.fromtimestamp(now, datetime.UTC)
         year, month = (at.year + 1, 1) if at.month == 12 else (at.year, at.month + 1)
         return datetime.datetime(year, month, 1, tzinfo=datetime.UTC).timestamp()

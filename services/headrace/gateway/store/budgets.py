@@ -12,13 +12,13 @@ from sqlalchemy import Connection
 
 from headrace.external.model import USER_SHARE, ExternalModel
 from headrace.external.money import micro
-from headrace.gateway.policy.access import Model
-from headrace.gateway.policy.records import Kind, Limit, Metric, Window
+from headrace.gateway.policy.access import AccessTarget
+from headrace.gateway.policy.records import Limit, LimitWindow, Metric, SubjectKind
 from headrace.gateway.store import counters
 from headrace.gateway.store.counters import Name
 
 
-class Reserved(msgspec.Struct, frozen=True):
+class BudgetOutcome(msgspec.Struct, frozen=True):
     """What came of a reservation."""
 
     short: tuple[Name, ...]
@@ -29,7 +29,7 @@ class Reserved(msgspec.Struct, frozen=True):
 
 def reserve(
     connection: Connection, budgets: Mapping[Name, tuple[float, int]], amount: int
-) -> Reserved:
+) -> BudgetOutcome:
     """Take `amount` from each of `budgets` (its window's end, and how high it may go), or nothing.
 
     The first statement takes the locks: whoever comes meanwhile waits until this is committed.
@@ -38,7 +38,7 @@ def reserve(
     short = tuple(name for name, (_, limit) in budgets.items() if values[name] + amount > limit)
     if not short:
         counters.add_all(connection, {name: (ends, amount) for name, (ends, _) in budgets.items()})
-    return Reserved(short, values)
+    return BudgetOutcome(short, values)
 
 
 def limits_of(file: ExternalModel) -> tuple[Limit, ...]:
@@ -46,8 +46,8 @@ def limits_of(file: ExternalModel) -> tuple[Limit, ...]:
     budget, slug = file.budget, str(file.queue)
     found = []
     for window, every, own in (
-        (Window.DAY, budget.per_day, budget.user_per_day),
-        (Window.MONTH, budget.per_month, budget.user_per_month),
+        (LimitWindow.DAY, budget.per_day, budget.user_per_day),
+        (LimitWindow.MONTH, budget.per_month, budget.user_per_month),
     ):
         if every is not None:
             found.append(_of(slug, Metric.COST, window, micro(every), each=False))
@@ -55,17 +55,19 @@ def limits_of(file: ExternalModel) -> tuple[Limit, ...]:
         if share is not None:
             found.append(_of(slug, Metric.COST, window, micro(share), each=True))
     paces = (
-        (Metric.REQUESTS, Window.MINUTE, file.limits.user_requests_per_minute),
-        (Metric.CONCURRENCY, Window.NOW, file.limits.user_concurrency),
+        (Metric.REQUESTS, LimitWindow.MINUTE, file.limits.user_requests_per_minute),
+        (Metric.CONCURRENCY, LimitWindow.NOW, file.limits.user_concurrency),
     )
     found += [_of(slug, metric, window, value, each=True) for metric, window, value in paces]
     return tuple(found)
 
 
-def access_of(file: ExternalModel) -> Model:
+def access_of(file: ExternalModel) -> AccessTarget:
     """What counts of it for who may use it, and how much."""
-    return Model(file.name, str(file.queue), external=True, limits=limits_of(file))
+    return AccessTarget(file.name, str(file.queue), external=True, limits=limits_of(file))
 
 
-def _of(slug: str, metric: Metric, window: Window, value: int, *, each: bool) -> Limit:
-    return Limit(kind=Kind.MODEL, name=slug, metric=metric, window=window, value=value, each=each)
+def _of(slug: str, metric: Metric, window: LimitWindow, value: int, *, each: bool) -> Limit:
+    return Limit(
+        kind=SubjectKind.MODEL, name=slug, metric=metric, window=window, value=value, each=each
+    )

@@ -5,7 +5,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, select, update
 
 from headrace.gateway.policy import pseudonyms
-from headrace.gateway.policy.records import Kind
+from headrace.gateway.policy.records import SubjectKind
 from headrace.gateway.store import queries, schema
 
 ERASED: Final = "(erased)"
@@ -27,8 +27,8 @@ def erase(connection: Connection, secret: bytes, name: str) -> dict[str, int]:
         )
     gone["limits"] = connection.execute(
         delete(limits).where(
-            ((limits.c.kind == Kind.USER) & (limits.c.name == name))
-            | ((limits.c.kind == Kind.KEY) & limits.c.name.in_(keys))
+            ((limits.c.kind == SubjectKind.USER) & (limits.c.name == name))
+            | ((limits.c.kind == SubjectKind.KEY) & limits.c.name.in_(keys))
         )
     ).rowcount
     gone["audit"] = _audit(connection, name)

@@ -14,7 +14,7 @@ MAX_EACH: Final = 20
 """Sessions of one user at once; the oldest ends."""
 
 
-class Session(msgspec.Struct, frozen=True):
+class SignInSession(msgspec.Struct, frozen=True):
     """Somebody's."""
 
     user: str
@@ -40,7 +40,7 @@ def begin(
     return token
 
 
-def find(connection: Connection, secret: bytes, token: str, now: float) -> Session | None:
+def find(connection: Connection, secret: bytes, token: str, now: float) -> SignInSession | None:
     """The session of a cookie, if it goes on, and its user is not shut out."""
     table, users = schema.sessions, schema.users
     row = connection.execute(
@@ -52,7 +52,7 @@ def find(connection: Connection, secret: bytes, token: str, now: float) -> Sessi
             users.c.disabled.is_(False),
         )
     ).first()
-    return None if row is None else Session(row[0], row[1])
+    return None if row is None else SignInSession(row[0], row[1])
 
 
 def end(connection: Connection, secret: bytes, token: str) -> None:

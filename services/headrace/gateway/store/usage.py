@@ -42,7 +42,7 @@ _INSERTS: Final[dict[tuple[str, int], tuple[str, Callable[[Values], Any]]]] = {}
 of the rows one after the other."""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     """One request. Times are seconds; `tenant` is a pseudonym."""
 
     request: str
@@ -69,7 +69,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Of an external model, in millionths of the site's currency."""
 
 
-class Sum(msgspec.Struct, frozen=True, kw_only=True):
+class UsageSum(msgspec.Struct, frozen=True, kw_only=True):
     """Requests of one kind, summed up."""
 
     by: dict[str, str]
@@ -86,7 +86,7 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
     """Those that ended with a status of 500 or more."""
 
 
-def write(connection: Connection, rows: Sequence[Row]) -> None:
+def write(connection: Connection, rows: Sequence[UsageRow]) -> None:
     """Put rows into the accounts; one that is there already is not put twice."""
     values = [(*msgspec.structs.astuple(row), int(row.at // DAY)) for row in rows]
     done = 0
@@ -105,7 +105,7 @@ def _insert(connection: Connection, count: int) -> tuple[str, Callable[[Values],
     if known is not None:
         return known
     dialect = sqlite if kind == "sqlite" else postgresql
-    columns = (*Row.__struct_fields__, "day")
+    columns = (*UsageRow.__struct_fields__, "day")
     statement = dialect.insert(schema.usage).values([dict.fromkeys(columns)] * count)
     compiled = statement.on_conflict_do_nothing().compile(dialect=connection.dialect)
     names = [f"{column}_m{row}" for row in range(count) for column in columns]
@@ -138,7 +138,7 @@ def report(
     *,
     since: float | None = None,
     until: float | None = None,
-) -> list[Sum]:
+) -> list[UsageSum]:
     """Requests summed up by `DIMENSIONS` in the order given; of whole days in UTC.
 
     `since` and `until` are Unix seconds within the first and the last day. Raises KeyError for
@@ -184,11 +184,11 @@ def date(day: int) -> str:
     return (datetime.date(1970, 1, 1) + datetime.timedelta(days=day)).isoformat()
 
 
-def _sum(by: Collection[str], row: Sequence[Any]) -> Sum:
+def _sum(by: Collection[str], row: Sequence[Any]) -> UsageSum:
     names = list(by)
     count, users, prompt, completion, gpu, cost, queue, total, failed = row[len(names) :]
     said = zip(names, row, strict=False)
-    return Sum(
+    return UsageSum(
         by={name: date(value) if name == "day" else str(value) for name, value in said},
         requests=count,
         users=users,
@@ -202,7 +202,7 @@ def _sum(by: Collection[str], row: Sequence[Any]) -> Sum:
     )
 
 
-def table_of(sums: Iterable[Sum]) -> list[dict[str, Any]]:
+def table_of(sums: Iterable[UsageSum]) -> list[dict[str, Any]]:
     """Sums as flat rows, for CSV and for people."""
     rows = []
     for each in sums:
@@ -212,7 +212,7 @@ def table_of(sums: Iterable[Sum]) -> list[dict[str, Any]]:
     return rows
 
 
-def csv_of(by: Collection[str], sums: Iterable[Sum]) -> str:
+def csv_of(by: Collection[str], sums: Iterable[UsageSum]) -> str:
     """Sums as CSV with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, (*by, *COLUMNS), lineterminator="\n")

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from headrace.catalogue.schedule import Window, parse
+from headrace.catalogue.schedule import ScheduleWindow, parse
 
 
-def minimum(windows: Iterable[Window], moment: datetime) -> int:
+def minimum(windows: Iterable[ScheduleWindow], moment: datetime) -> int:
     """The largest `min` of the windows that hold the local `moment`, 0 outside of all."""
     return max((window.min for window in windows if _holds(window, moment)), default=0)
 
@@ -17,7 +17,7 @@ def local(now: float, timezone: str) -> datetime:
     return datetime.fromtimestamp(now, ZoneInfo(timezone))
 
 
-def _holds(window: Window, moment: datetime) -> bool:
+def _holds(window: ScheduleWindow, moment: datetime) -> bool:
     days, start, end = parse(window.when)
     minute = moment.hour * 60 + moment.minute
     if start < end:

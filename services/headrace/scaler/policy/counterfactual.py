@@ -23,7 +23,7 @@ VALID: Final = 0.9
 """Utilisation up to which a steady state can be spoken of."""
 
 
-class Replay(msgspec.Struct):
+class Counterfactual(msgspec.Struct):
     """Queues by number of workers (from 1), and sums over time: of waiting, and of work."""
 
     queues: list[float] = msgspec.field(default_factory=lambda: [0.0] * MOST)

@@ -5,9 +5,9 @@ from typing import Final
 
 import msgspec
 
-from headrace.scaler.policy.demand import Need, need, ours
+from headrace.scaler.policy.demand import Demand, need, ours
 from headrace.scaler.policy.learned import Learned
-from headrace.scaler.policy.observations import Job, JobPhase, Observation
+from headrace.scaler.policy.observations import JobPhase, ModelJob, Observation
 from headrace.scaler.spec import Scaling
 
 CALM_SECONDS: Final = 90.0
@@ -21,7 +21,7 @@ SPARE_SECONDS: Final = 5.0
 of a GPU once in a walltime costs next to nothing."""
 
 
-class Submit(msgspec.Struct, frozen=True, tag="submit"):
+class SubmitJob(msgspec.Struct, frozen=True, tag="submit"):
     """Submit one job. `successor_of` is the job whose walltime ends, if that is why."""
 
     reason: str
@@ -30,21 +30,21 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     """Nodes to exclude."""
 
 
-class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+class CancelJob(msgspec.Struct, frozen=True, tag="cancel"):
     """End a job that serves nobody."""
 
     job: str
     reason: str
 
 
-class Drain(msgspec.Struct, frozen=True, tag="drain"):
+class DrainJob(msgspec.Struct, frozen=True, tag="drain"):
     """Let a worker finish what it has begun, and end."""
 
     job: str
     reason: str
 
 
-Action = Submit | Cancel | Drain
+Action = SubmitJob | CancelJob | DrainJob
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ class _Round:
     """One decision in the making."""
 
     def __init__(
-        self, seen: Observation, spec: Scaling, learned: Learned, now: float, want: Need
+        self, seen: Observation, spec: Scaling, learned: Learned, now: float, want: Demand
     ) -> None:
         self.seen = seen
         self.waiting = seen.waiting
@@ -124,7 +124,7 @@ class _Round:
             needed=want.workers,
             reason=want.reason if desired == want.workers else "kept warm",
             actions=(
-                *(Cancel(job.id, limit) for job in self.hopeless),
+                *(CancelJob(job.id, limit) for job in self.hopeless),
                 *self._fewer(),
                 *submits,
             ),
@@ -144,7 +144,7 @@ class _Round:
     def _ours(self, total: int) -> int:
         return min(ours(total, self.seen), self.spec.max)
 
-    def _hopeless(self, job: Job) -> bool:
+    def _hopeless(self, job: ModelJob) -> bool:
         return 0 < job.started_at < self.now - self.spec.load_limit_seconds
 
     def _successor_ahead(self) -> float:
@@ -173,14 +173,16 @@ class _Round:
         missing = max(max(self.want.workers, recent, self.held_then) - self.lasting, 0)
         newest = sorted(self.coming, key=lambda job: (job.started_at > 0, -job.submitted_at))
         actions: list[Action] = [
-            Cancel(job.id, "no longer needed") for job in newest[: max(len(newest) - missing, 0)]
+            CancelJob(job.id, "no longer needed") for job in newest[: max(len(newest) - missing, 0)]
         ]
         # While requests wait nobody who serves is sent away.
         surplus = len(self.ready) - max(self.want.workers, self.held) if not self.waiting else 0
         leaving = sorted(self.ready, key=lambda job: (job.ends_at or math.inf, job.running))
-        return actions + [Drain(job.id, "no longer needed") for job in leaving[: max(surplus, 0)]]
+        return actions + [
+            DrainJob(job.id, "no longer needed") for job in leaving[: max(surplus, 0)]
+        ]
 
-    def _more(self) -> tuple[list[Submit], str]:
+    def _more(self) -> tuple[list[SubmitJob], str]:
         """Submissions, and why there are fewer than asked for."""
         wanted = max(self.want.workers, self.held_then)
         missing = wanted - self.lasting - len(self.coming)
@@ -199,5 +201,5 @@ class _Round:
         avoid = failures.nodes_to_avoid(self.now)
         old = [job.id for job in self.ageing]
         whose = [*old, *([""] * missing)][: max(min(missing, allowed), 0)]
-        submits = [Submit("successor" if of else self.want.reason, of, avoid) for of in whose]
+        submits = [SubmitJob("successor" if of else self.want.reason, of, avoid) for of in whose]
         return submits, "" if len(submits) == missing else "enough submissions for now"

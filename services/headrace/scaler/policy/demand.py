@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from headrace.scaler.policy import staffing
 from headrace.scaler.policy.calendar import local, minimum, place_in
 from headrace.scaler.policy.learned import Figures, Learned
-from headrace.scaler.policy.observations import Job, JobPhase, Observation
+from headrace.scaler.policy.observations import JobPhase, ModelJob, Observation
 from headrace.scaler.policy.samples import left_over, quantile
 from headrace.scaler.policy.sharing import share
 from headrace.scaler.spec import Scaling
@@ -19,7 +19,7 @@ STEP: Final = 0.05
 _THERE: Final = (JobPhase.READY, JobPhase.LOADING, JobPhase.WAITING)
 
 
-class Need(NamedTuple):
+class Demand(NamedTuple):
     """Workers needed, and the strongest reason."""
 
     workers: int
@@ -28,7 +28,7 @@ class Need(NamedTuple):
     """In all clusters together, ours among them."""
 
 
-def need(seen: Observation, spec: Scaling, learned: Learned, now: float) -> Need:
+def need(seen: Observation, spec: Scaling, learned: Learned, now: float) -> Demand:
     """The workers that pay for themselves now or, if they take time, when they would be ready."""
     figures = learned.figures(spec)
     moment = local(now, spec.timezone)
@@ -41,15 +41,15 @@ def need(seen: Observation, spec: Scaling, learned: Learned, now: float) -> Need
     # What work asks for is shared with other clusters; what the operator asks for is there anyway.
     work = max(asked, key=lambda each: each.workers)
     needs = [
-        Need(spec.min, "minimum"),
-        Need(windows, "schedule"),
-        Need(ours(work.workers, seen), work.reason),
+        Demand(spec.min, "minimum"),
+        Demand(windows, "schedule"),
+        Demand(ours(work.workers, seen), work.reason),
     ]
     most = max(needs, key=lambda each: each.workers)
     total = max(work.workers, most.workers)
     if total and not most.workers:
-        return Need(0, "other clusters have enough", total)
-    return Need(min(most.workers, spec.max), most.reason, total)
+        return Demand(0, "other clusters have enough", total)
+    return Demand(min(most.workers, spec.max), most.reason, total)
 
 
 def ours(total: int, seen: Observation) -> int:
@@ -58,7 +58,7 @@ def ours(total: int, seen: Observation) -> int:
     return share(total, ready, loading, seen.elsewhere)
 
 
-def ready_in(job: Job, learned: Learned, figures: Figures, now: float) -> float:
+def ready_in(job: ModelJob, learned: Learned, figures: Figures, now: float) -> float:
     """Seconds until the worker of `job` is ready, by medians."""
     if job.phase is JobPhase.WAITING:
         rest = left_over(learned.wait.ordered, now - job.submitted_at) if learned.wait else [0.0]
@@ -70,10 +70,10 @@ def ready_in(job: Job, learned: Learned, figures: Figures, now: float) -> float:
 
 def _by_backlog(
     seen: Observation, spec: Scaling, learned: Learned, figures: Figures, now: float
-) -> Need:
+) -> Demand:
     if not seen.waiting:
         # Short ones may come and go between two looks.
-        return Need(1 if seen.running or learned.came else 0, "requests in work")
+        return Demand(1 if seen.running or learned.came else 0, "requests in work")
     there = seen.of(*_THERE)
     elsewhere = [0.0] * seen.elsewhere.ready + [figures.load] * seen.elsewhere.loading
     count = staffing.catch_up(
@@ -86,7 +86,7 @@ def _by_backlog(
         most=spec.max + seen.elsewhere.count,
         patience=spec.patience,
     )
-    return Need(max(count, 1), f"{seen.waiting} requests wait")
+    return Demand(max(count, 1), f"{seen.waiting} requests wait")
 
 
 def _by_rate(
@@ -95,7 +95,7 @@ def _by_rate(
     learned: Learned,
     figures: Figures,
     places: tuple[float, float],
-) -> Need:
+) -> Demand:
     forecast = learned.forecast
     then = forecast.ahead(places[0], figures.lead, places[1])
     rate = max(then, forecast.rate)
@@ -113,8 +113,8 @@ def _by_rate(
             # What is expected keeps workers; it does not start any while nobody asks.
             count = min(count, len(seen.of(*_THERE)) + seen.elsewhere.count)
         if count > 1:
-            return Need(count, f"{rate:.2g} requests a second expected")
-    return Need(_first(then, places[0], spec, learned, figures), "expected by the time of day")
+            return Demand(count, f"{rate:.2g} requests a second expected")
+    return Demand(_first(then, places[0], spec, learned, figures), "expected by the time of day")
 
 
 def _first(rate: float, place: float, spec: Scaling, learned: Learned, figures: Figures) -> int:

@@ -10,7 +10,7 @@ from typing import Final
 
 from headrace.protocol.plan import Interval
 from headrace.scaler.policy.learned import SOFT_SECONDS, Learned
-from headrace.scaler.policy.observations import Job, JobPhase
+from headrace.scaler.policy.observations import JobPhase, ModelJob
 from headrace.scaler.policy.samples import left_over, quantile
 
 LOW: Final = 0.06
@@ -18,7 +18,7 @@ HIGH: Final = 0.94
 """The interval leaves out a tenth at either end."""
 
 
-def ready_in(jobs: Iterable[Job], learned: Learned, now: float) -> Interval | None:
+def ready_in(jobs: Iterable[ModelJob], learned: Learned, now: float) -> Interval | None:
     """Seconds until a worker is ready: 0 if one is, None if none is on its way or nobody knows."""
     arrivals = []
     for job in jobs:
@@ -33,7 +33,7 @@ def ready_in(jobs: Iterable[Job], learned: Learned, now: float) -> Interval | No
     return Interval(min(each.low for each in arrivals), min(each.high for each in arrivals))
 
 
-def _of(job: Job, learned: Learned, now: float) -> Interval | None:
+def _of(job: ModelJob, learned: Learned, now: float) -> Interval | None:
     if not learned.load:
         return None
     if job.phase is JobPhase.LOADING:
@@ -48,7 +48,7 @@ def _of(job: Job, learned: Learned, now: float) -> Interval | None:
     return Interval(start.low + load.quantile(LOW, 0.0), start.high + load.quantile(HIGH, 0.0))
 
 
-def _start(job: Job, learned: Learned, now: float) -> Interval | None:
+def _start(job: ModelJob, learned: Learned, now: float) -> Interval | None:
     """Until Slurm starts the job."""
     waited = max(now - job.submitted_at, 0.0)
     if job.expected_start and learned.bias:

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.scaler.policy.observations import Ended, Outcome
+from headrace.scaler.policy.observations import EndedJob, JobOutcome
 from headrace.scaler.spec import Scaling
 
 FIRST_SECONDS: Final = 30.0
@@ -28,7 +28,7 @@ MOST_NODES: Final = 8
 """A model that dies on many nodes has a fault of its own."""
 
 
-class Failure(msgspec.Struct, frozen=True):
+class JobFailure(msgspec.Struct, frozen=True):
     """One job that failed."""
 
     at: float
@@ -38,19 +38,19 @@ class Failure(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Failures(msgspec.Struct):
+class JobFailures(msgspec.Struct):
     """The failures of a model that still count."""
 
-    recent: list[Failure] = msgspec.field(default_factory=list)
+    recent: list[JobFailure] = msgspec.field(default_factory=list)
     in_a_row: int = 0
     """Since a job was last ready, and stayed so for a while."""
 
-    def ended(self, job: Ended) -> None:
+    def ended(self, job: EndedJob) -> None:
         """Take in how a job ended."""
-        if job.outcome is Outcome.FAILED:
+        if job.outcome is JobOutcome.FAILED:
             if job.served and self.last is not None and not self.last.served:
                 self.in_a_row = 0  # what ended those before it has not ended this one
-            self.recent.append(Failure(job.at, job.served, job.node, job.reason))
+            self.recent.append(JobFailure(job.at, job.served, job.node, job.reason))
             del self.recent[:-KEPT]
             self.in_a_row += 1
 
@@ -59,7 +59,7 @@ class Failures(msgspec.Struct):
         self.in_a_row = 0
 
     @property
-    def last(self) -> Failure | None:
+    def last(self) -> JobFailure | None:
         """The newest failure."""
         return self.recent[-1] if self.recent else None
 

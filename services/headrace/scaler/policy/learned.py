@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from headrace.scaler.policy.calendar import local, place_in
-from headrace.scaler.policy.counterfactual import Replay
-from headrace.scaler.policy.failures import Failures
+from headrace.scaler.policy.counterfactual import Counterfactual
+from headrace.scaler.policy.failures import JobFailures
 from headrace.scaler.policy.forecast import Forecast
 from headrace.scaler.policy.levels import Levels
-from headrace.scaler.policy.observations import Job, JobPhase, Observation
+from headrace.scaler.policy.observations import JobPhase, ModelJob, Observation
 from headrace.scaler.policy.samples import Samples
-from headrace.scaler.policy.service_time import Work
+from headrace.scaler.policy.service_time import ServiceTime
 from headrace.scaler.spec import Scaling
 
 PROVEN_SECONDS: Final = 300.0
@@ -28,7 +28,7 @@ LONGEST_STEP: Final = 120.0
 """After a longer pause (a restart, stale sources) nothing is known of what happened in it."""
 
 
-class Seen(msgspec.Struct):
+class JobNotes(msgspec.Struct):
     """What was noted of a job that exists."""
 
     expected_start: float = 0.0
@@ -63,7 +63,7 @@ class Learned(msgspec.Struct):
     """All that is remembered of a model."""
 
     forecast: Forecast = msgspec.field(default_factory=Forecast)
-    replay: Replay = msgspec.field(default_factory=Replay)
+    replay: Counterfactual = msgspec.field(default_factory=Counterfactual)
     levels: Levels = msgspec.field(default_factory=Levels)
     load: Samples = msgspec.field(default_factory=Samples)
     """Seconds from a job's start until its worker was ready."""
@@ -73,11 +73,11 @@ class Learned(msgspec.Struct):
     """Logarithm of the real wait over the one that Slurm expected at first."""
     service: Samples = msgspec.field(default_factory=Samples)
     """Seconds that a request spends in its slot."""
-    work: Work = msgspec.field(default_factory=Work)
-    failures: Failures = msgspec.field(default_factory=Failures)
+    work: ServiceTime = msgspec.field(default_factory=ServiceTime)
+    failures: JobFailures = msgspec.field(default_factory=JobFailures)
     submitted: list[float] = msgspec.field(default_factory=list)
     """Moments of the last submissions."""
-    jobs: dict[str, Seen] = msgspec.field(default_factory=dict)
+    jobs: dict[str, JobNotes] = msgspec.field(default_factory=dict)
     standing: int = 0
     """Workers that are ready, or were until they were lost while worth keeping."""
     at: float = 0.0
@@ -133,7 +133,7 @@ class Learned(msgspec.Struct):
         """Note that `count` workers are needed now."""
         self.levels.needed(count, now, self.figures(spec).restart(1, spec) / 4)
 
-    def _jobs(self, jobs: tuple[Job, ...], now: float) -> None:
+    def _jobs(self, jobs: tuple[ModelJob, ...], now: float) -> None:
         known = {job.id: self.jobs.get(job.id) or self._new(job) for job in jobs}
         for job in jobs:
             note = known[job.id]
@@ -149,12 +149,12 @@ class Learned(msgspec.Struct):
                 self.failures.proven()
         self.jobs = known
 
-    def _new(self, job: Job) -> Seen:
+    def _new(self, job: ModelJob) -> JobNotes:
         self.submitted.append(job.submitted_at)
         del self.submitted[:-SUBMISSIONS]
-        return Seen()
+        return JobNotes()
 
-    def _started(self, job: Job, expected_start: float) -> None:
+    def _started(self, job: ModelJob, expected_start: float) -> None:
         waited = max(job.started_at - job.submitted_at, 0.0)
         self.wait.add(waited)
         if expected_start:

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from headrace.scaler.policy.scale_down import Gaps
+from headrace.scaler.policy.scale_down import IdleGaps
 
 MOST: Final = 64
 
@@ -12,7 +12,7 @@ MOST: Final = 64
 class Levels(msgspec.Struct):
     """Level k is the k-th worker of a model (from 1), whichever job that is."""
 
-    gaps: list[Gaps] = msgspec.field(default_factory=list)
+    gaps: list[IdleGaps] = msgspec.field(default_factory=list)
     """For each level how long its pauses were."""
     needed_at: list[float] = msgspec.field(default_factory=list)
     """When each was needed last."""
@@ -42,7 +42,7 @@ class Levels(msgspec.Struct):
         for level in range(min(count, MOST)):
             if level == len(self.needed_at):
                 self.needed_at.append(now)
-                self.gaps.append(Gaps())
+                self.gaps.append(IdleGaps())
             elif level >= self.count:
                 gap = now - self.needed_at[level]
                 self.gaps[level].add(gap)

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
-from headrace.scaler.policy.sharing import NOBODY, Others
+from headrace.scaler.policy.sharing import NOBODY, PeerWorkers
 
 
 class JobPhase(StrEnum):
@@ -28,7 +28,7 @@ class JobPhase(StrEnum):
     """Slurm is ending it."""
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class ModelJob(msgspec.Struct, frozen=True, kw_only=True):
     """One job with our record on it. Jobs of others never get here."""
 
     id: str
@@ -45,7 +45,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that its worker has in work."""
 
 
-class Outcome(StrEnum):
+class JobOutcome(StrEnum):
     """How a job ended."""
 
     DONE = "done"
@@ -56,12 +56,12 @@ class Outcome(StrEnum):
     """It died, its node did, or it never became ready."""
 
 
-class Ended(msgspec.Struct, frozen=True, kw_only=True):
+class EndedJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job that has ended since the last observation; it is told once."""
 
     id: str
     at: float
-    outcome: Outcome
+    outcome: JobOutcome
     served: bool = False
     """Whether its worker was ever ready."""
     node: str = ""
@@ -82,9 +82,9 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int = 0
     """Tokens generated, counted likewise; 0 where workers don't tell."""
     oldest_wait: float = 0.0
-    jobs: tuple[Job, ...] = ()
-    ended: tuple[Ended, ...] = ()
-    elsewhere: Others = NOBODY
+    jobs: tuple[ModelJob, ...] = ()
+    ended: tuple[EndedJob, ...] = ()
+    elsewhere: PeerWorkers = NOBODY
     """Workers of this model in other clusters."""
     queue_at: float
     """When the queue was last read without an error; likewise the two below."""
@@ -99,6 +99,6 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
                 return name
         return ""
 
-    def of(self, *phases: JobPhase) -> list[Job]:
+    def of(self, *phases: JobPhase) -> list[ModelJob]:
         """The jobs in these phases."""
         return [job for job in self.jobs if job.phase in phases]

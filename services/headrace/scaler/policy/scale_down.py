@@ -27,7 +27,7 @@ ENOUGH: Final = 4.0
 """Gaps below which the rule for the ignorant holds."""
 
 
-class Gaps(msgspec.Struct):
+class IdleGaps(msgspec.Struct):
     """How long a level was not needed, as weights of logarithmic bins."""
 
     weights: list[float] = msgspec.field(default_factory=lambda: [0.0] * BINS)

@@ -13,7 +13,7 @@ REQUESTS: Final = 5
 SHORTEST: Final = 0.05
 
 
-class Work(msgspec.Struct):
+class ServiceTime(msgspec.Struct):
     """A measurement in the making."""
 
     tokens_per_slot: float = 0.0

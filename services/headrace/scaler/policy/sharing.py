@@ -26,7 +26,7 @@ DOUBT_SECONDS: Final = 600.0
 """... for so long, and then tried again."""
 
 
-class Others(msgspec.Struct, frozen=True, kw_only=True):
+class PeerWorkers(msgspec.Struct, frozen=True, kw_only=True):
     """Workers of one model in clusters whose names come before ours, and after."""
 
     ready_before: int = 0
@@ -50,10 +50,10 @@ class Others(msgspec.Struct, frozen=True, kw_only=True):
         return self.ready + self.loading
 
 
-NOBODY: Final = Others()
+NOBODY: Final = PeerWorkers()
 
 
-def share(total: int, ready: int, loading: int, others: Others) -> int:
+def share(total: int, ready: int, loading: int, others: PeerWorkers) -> int:
     """Our share of `total` workers, when we have `ready` and `loading` ones.
 
     Whatever the numbers, the shares of clusters with the same view add up to `total` where there
@@ -68,7 +68,7 @@ def _part(room: int, ours: int) -> int:
     return min(max(room, 0), ours)
 
 
-def others(plans: Iterable[Plan], ours: str) -> Others:
+def others(plans: Iterable[Plan], ours: str) -> PeerWorkers:
     """What other clusters say of a model, seen from the cluster `ours`."""
     counts = [0, 0, 0, 0]
     for plan in plans:
@@ -76,7 +76,7 @@ def others(plans: Iterable[Plan], ours: str) -> Others:
         counts[after] += max(plan.ready, 0)
         counts[2 + after] += max(plan.loading, 0)
     before, after, loading_before, loading_after = (min(count, MOST) for count in counts)
-    return Others(
+    return PeerWorkers(
         ready_before=before,
         ready_after=after,
         loading_before=loading_before,
@@ -84,7 +84,7 @@ def others(plans: Iterable[Plan], ours: str) -> Others:
     )
 
 
-class Trust:
+class PeerTrust:
     """Whether we reckon with what others say of one model.
 
     They may lie, or be cut off from the queue and not from us: either way what they claim must not
@@ -95,7 +95,9 @@ class Trust:
         self._claimed_at = 0.0
         self._doubted_until = 0.0
 
-    def believed(self, told: Others, oldest_wait: float, load: float, now: float) -> Others:
+    def believed(
+        self, told: PeerWorkers, oldest_wait: float, load: float, now: float
+    ) -> PeerWorkers:
         """What to reckon with: what is `told`, or nobody. `load` is what it takes to load."""
         limit = PATIENCE_SECONDS + 2 * load
         if not told.count:

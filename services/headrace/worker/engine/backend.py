@@ -5,7 +5,7 @@ from typing import Protocol
 from headrace.protocol.errors import HeadraceError
 from headrace.protocol.requests import Request
 from headrace.worker.http_client import EngineClient
-from headrace.worker.resume.planner import Plan
+from headrace.worker.resume.planner import EngineCall
 
 
 class Backend(Protocol):
@@ -40,7 +40,7 @@ class Backend(Protocol):
     async def stop(self, *, graceful: bool) -> None:
         """End it. Nothing is left on return."""
 
-    async def plan(self, request: Request, delivered: int) -> Plan:
+    async def plan(self, request: Request, delivered: int) -> EngineCall:
         """What to ask for a request whose message was given out so often."""
 
     def judged(self, status: int, answer: bytearray, retry_after: str) -> bytearray:

@@ -30,7 +30,7 @@ def warm_ups(name: str) -> list[tuple[Endpoint, bytes]]:
     return [(each, msgspec.json.encode({"model": name} | body)) for each, body in bodies.items()]
 
 
-class Refused(Exception):
+class EngineRefusedError(Exception):
     """The engine is healthy and answers no kind of request; the text tells with which statuses."""
 
 
@@ -38,7 +38,7 @@ async def until_ready(client: EngineClient, options: EngineOptions, name: str) -
     """Wait until the engine is healthy and has answered one real request; which kind it was.
 
     Healthy alone is not enough: an engine may say so before it can generate. Raises TimeoutError,
-    or Refused where it is clear that waiting won't help.
+    or EngineRefusedError where it is clear that waiting won't help.
     """
     refusals = 0
     async with asyncio.timeout(options.start_seconds):
@@ -52,7 +52,7 @@ async def until_ready(client: EngineClient, options: EngineOptions, name: str) -
                         return endpoint
                 refusals = refusals + 1 if all(400 <= s < 500 for s in statuses) else 0
                 if refusals == REFUSALS:
-                    raise Refused(", ".join(map(str, statuses)))
+                    raise EngineRefusedError(", ".join(map(str, statuses)))
             await asyncio.sleep(POLL_SECONDS)
 
 

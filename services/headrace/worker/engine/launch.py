@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from headrace.runtime.engine import EngineOptions, Kind
+from headrace.runtime.engine import EngineKind, EngineOptions
 
 # As `-m` would start it, but for one thing. Where multiprocessing starts its resource tracker it
 # unblocks SIGTERM, which the reaper has blocked for the engine and its children: so that is done
@@ -39,9 +39,9 @@ def launch(
     environ: Mapping[str, str],
 ) -> Launch:
     """The command that serves `name` on the Unix socket `socket`."""
-    if options.kind is Kind.VLLM:
+    if options.kind is EngineKind.VLLM:
         argv = vllm(options, name=name, slots=slots, socket=socket)
-    elif options.kind is Kind.LLAMACPP:
+    elif options.kind is EngineKind.LLAMACPP:
         argv = llamacpp(options, name=name, slots=slots, socket=socket)
     else:
         argv = command(options, name=name, socket=socket)

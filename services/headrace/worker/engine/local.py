@@ -6,15 +6,15 @@ from typing import Final
 from headrace.protocol.endpoints import ENGINE_PATHS
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.requests import Request
-from headrace.runtime.engine import Continues, Kind
-from headrace.runtime.lifecycle import Fatal
+from headrace.runtime.engine import EngineKind, ResumeMode
+from headrace.runtime.lifecycle import FatalError
 from headrace.worker.engine import health
 from headrace.worker.engine.launch import launch
 from headrace.worker.engine.process import EngineProcess, make_run_dir
 from headrace.worker.http_client import EngineClient
 from headrace.worker.options import WorkerOptions
 from headrace.worker.resume import request_body
-from headrace.worker.resume.planner import Continuation, Plan
+from headrace.worker.resume.planner import EngineCall, ResumePlanner
 from headrace.worker.stream import sse
 from headrace.worker.stream.engine_stream import ENGINE_FAILED
 
@@ -62,10 +62,10 @@ class LocalEngine:
             endpoint = await health.until_ready(self.client, engine, self._options.model_name)
         except TimeoutError:
             told = f"the engine did not serve within {engine.start_seconds:g} s"
-            raise Fatal(told) from None
-        except health.Refused as error:
+            raise FatalError(told) from None
+        except health.EngineRefusedError as error:
             told = f"the engine is healthy but answers no request (HTTP {error})"
-            raise Fatal(told) from None
+            raise FatalError(told) from None
         self._process.loaded()
         return endpoint
 
@@ -82,7 +82,7 @@ class LocalEngine:
         else:
             await self._process.kill()
 
-    async def plan(self, request: Request, delivered: int) -> Plan:  # noqa: ARG002  # may be begun anew
+    async def plan(self, request: Request, delivered: int) -> EngineCall:  # noqa: ARG002  # may be begun anew
         """The client's body with the model's name, or what continues another worker's answer."""
         engine = self._options.engine
         made = request_body.rewrite(
@@ -90,13 +90,13 @@ class LocalEngine:
             name=self._options.model_name,
             endpoint=request.endpoint,
             stream=request.stream,
-            ids=engine.way is Continues.TOKENS,
-            timings=engine.kind is Kind.LLAMACPP,
+            ids=engine.way is ResumeMode.TOKENS,
+            timings=engine.kind is EngineKind.LLAMACPP,
         )
         if request.stream and request.partial is not None:
-            return await Continuation(self.client, engine, request, request.partial, made).plan()
+            return await ResumePlanner(self.client, engine, request, request.partial, made).plan()
         reader = sse.UsageReader(keep=made.wants_usage)
-        return Plan(ENGINE_PATHS[request.endpoint], made.data, reader, made.ids, made.timings)
+        return EngineCall(ENGINE_PATHS[request.endpoint], made.data, reader, made.ids, made.timings)
 
     def judged(
         self,

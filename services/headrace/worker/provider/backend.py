@@ -13,12 +13,12 @@ from headrace.runtime.config import ConfigError
 from headrace.runtime.logging import Logger
 from headrace.worker.http_client import EngineClient
 from headrace.worker.provider import error_mapping, rewrite
-from headrace.worker.provider.circuit_breaker import Weather
-from headrace.worker.provider.error_mapping import Trouble
+from headrace.worker.provider.circuit_breaker import CircuitBreaker
+from headrace.worker.provider.error_mapping import ProviderError
 from headrace.worker.provider.event_reader import ProviderReader
-from headrace.worker.provider.http_client import ProviderClient, Unreachable
+from headrace.worker.provider.http_client import ProviderClient, UnreachableError
 from headrace.worker.resume import planner
-from headrace.worker.resume.planner import Plan
+from headrace.worker.resume.planner import EngineCall
 
 KEY_REASON: Final = "the provider does not take this site's key"
 AWAY_REASON: Final = "the provider cannot be reached"
@@ -30,14 +30,14 @@ LOOK_SECONDS: Final = 0.1
 AGAIN: Final = "The worker was lost before the answer had begun."
 
 
-class Provider:
+class ProviderBackend:
     """The `Backend` of the web machine."""
 
     def __init__(self, file: ExternalModel, key: Path, ca_file: str, log: Logger) -> None:
         self._file = file
         self._key = KeyFile(key)
         self._log = log
-        self._weather = Weather(file.engine.probe_seconds)
+        self._weather = CircuitBreaker(file.engine.probe_seconds)
         self._doubted = asyncio.Event()
         self.client: EngineClient = ProviderClient(file.engine, self._key, ca_file)
         self._time = asyncio.get_running_loop().time
@@ -86,7 +86,7 @@ class Provider:
         """Hang up."""
         self.client.close()
 
-    async def plan(self, request: Request, delivered: int) -> Plan:
+    async def plan(self, request: Request, delivered: int) -> EngineCall:
         """The client's request as it may leave; never twice, and never the rest of an answer."""
         if delivered > 1:
             # Whoever had it before may have sent it. The edge decides whether to pay once more.
@@ -102,19 +102,19 @@ class Provider:
             raise HeadraceError(Code.PROVIDER_REFUSED, error_mapping.REFUSES) from None
         made = rewrite.rewrite(self._file, request.endpoint, request.body, stream=request.stream)
         path = self._file.engine.path(request.endpoint)
-        return Plan(path, made.data, ProviderReader(keep=made.wants_usage))
+        return EngineCall(path, made.data, ProviderReader(keep=made.wants_usage))
 
     def judged(self, status: int, answer: bytearray, retry_after: str) -> bytearray:
         """Only what concerns the client is passed on. Raises HeadraceError."""
         found = error_mapping.verdict(status, retry_after)
         now = self._time()
         match found.trouble:
-            case Trouble.BUSY:
+            case ProviderError.BUSY:
                 self._weather.busy(error_mapping.seconds(retry_after), now)
                 self._log.warning("provider_busy", status=status)
-            case Trouble.AWAY:
+            case ProviderError.AWAY:
                 self._doubt(AWAY_REASON, status)
-            case Trouble.REFUSED:
+            case ProviderError.REFUSED:
                 self._doubt(KEY_REASON, status)
             case _:
                 self._weather.answered(now)
@@ -125,7 +125,7 @@ class Provider:
     def broken(self, error: OSError) -> HeadraceError:
         """Nothing is begun anew by itself: it may have been paid for."""
         self._doubt(AWAY_REASON, 0)
-        if isinstance(error, Unreachable):
+        if isinstance(error, UnreachableError):
             return HeadraceError(
                 Code.PROVIDER_UNAVAILABLE, error_mapping.AWAY, retryable=False,
                 retry_after=max(1, round(self._weather.wait(self._time()))),

@@ -8,7 +8,7 @@ UNASKED_SECONDS: Final = 300.0
 """The longest that a provider can ask us to be silent: after that it is tried again."""
 
 
-class Weather:
+class CircuitBreaker:
     """Backs off after failures, doubly long each time up to `longest`. `now` is any clock.
 
     After a failure a provider is in doubt until it has answered a probe; one that only asked for

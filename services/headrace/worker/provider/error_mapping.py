@@ -17,7 +17,7 @@ REFUSES: Final = "The provider of this model refuses this site; its operators kn
 FAILED: Final = "The provider of this model failed before the answer was complete."
 
 
-class Trouble(Enum):
+class ProviderError(Enum):
     """What the worker makes of it."""
 
     NONE = auto()
@@ -27,26 +27,28 @@ class Trouble(Enum):
     AWAY = auto()
 
 
-class Verdict(NamedTuple):
+class ErrorMapping(NamedTuple):
     """What became of a request by the status of its answer."""
 
-    trouble: Trouble
+    trouble: ProviderError
     error: HeadraceError | None = None
 
 
-def verdict(status: int, retry_after: str) -> Verdict:
+def verdict(status: int, retry_after: str) -> ErrorMapping:
     """What `status` means. Refusals that are the client's business are no trouble, and no error."""
     if 200 <= status < 300:
-        return Verdict(Trouble.NONE)
+        return ErrorMapping(ProviderError.NONE)
     wait = seconds(retry_after)
     if status == 429:
-        return Verdict(Trouble.BUSY, _later(BUSY, wait))
+        return ErrorMapping(ProviderError.BUSY, _later(BUSY, wait))
     if status >= 500 or status in (408, 409):
-        return Verdict(Trouble.AWAY, _later(AWAY, wait))
+        return ErrorMapping(ProviderError.AWAY, _later(AWAY, wait))
     if status in (400, 413, 422):
-        return Verdict(Trouble.NONE)
+        return ErrorMapping(ProviderError.NONE)
     # 401 and 403 are about our key, 404 about the model; and nobody is followed elsewhere.
-    return Verdict(Trouble.REFUSED, HeadraceError(Code.PROVIDER_REFUSED, REFUSES, retryable=False))
+    return ErrorMapping(
+        ProviderError.REFUSED, HeadraceError(Code.PROVIDER_REFUSED, REFUSES, retryable=False)
+    )
 
 
 def _later(why: str, wait: float) -> HeadraceError:
@@ -63,14 +65,14 @@ def seconds(retry_after: str) -> float:
     return min(MAX_WAIT, float(text))
 
 
-class _Error(msgspec.Struct):
+class _ErrorObject(msgspec.Struct):
     message: str = ""
     param: str | None = None
     code: str | int | None = None
 
 
 class _Body(msgspec.Struct):
-    error: _Error | None = None
+    error: _ErrorObject | None = None
 
 
 _body: Final = msgspec.json.Decoder(_Body)
@@ -84,9 +86,9 @@ _OURS: Final = re.compile(
 def refusal(status: int, answer: bytearray, key: str) -> bytearray:
     """The body of a refusal that is the client's business, without what is ours in it."""
     try:
-        told = _body.decode(answer).error or _Error()
+        told = _body.decode(answer).error or _ErrorObject()
     except (msgspec.DecodeError, ValueError, RecursionError):
-        told = _Error()
+        told = _ErrorObject()
     message = told.message.replace(key, "…") if key else told.message
     message = _OURS.sub("…", message)[:MAX_MESSAGE]
     code = told.code if isinstance(told.code, str) and told.code.isidentifier() else None

@@ -12,7 +12,7 @@ LOOK_SECONDS: Final = 0.25
 """How exactly time-outs are kept."""
 
 
-class Unreachable(EngineError):
+class UnreachableError(EngineError):
     """There was no connection: nothing has been sent."""
 
 
@@ -104,10 +104,10 @@ class ProviderClient(EngineClient):
                     server_hostname=host if self._tls else None,
                 )  # fmt: skip
         except ssl.SSLCertVerificationError:
-            raise Unreachable("its certificate is not trusted") from None
+            raise UnreachableError("its certificate is not trusted") from None
         except TimeoutError:
             if exchange.sent:  # at the last moment: it may have been read
                 raise EngineError("no connection in time") from None
-            raise Unreachable("no connection in time") from None
+            raise UnreachableError("no connection in time") from None
         except (OSError, UnicodeError) as error:
-            raise Unreachable(f"no connection: {type(error).__name__}") from None
+            raise UnreachableError(f"no connection: {type(error).__name__}") from None

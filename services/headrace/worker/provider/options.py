@@ -14,7 +14,7 @@ from headrace.protocol import names
 from headrace.runtime import config
 from headrace.runtime.config import ConfigError
 from headrace.runtime.nats.bus import BusOptions
-from headrace.worker.options import CommonOptions, Limits
+from headrace.worker.options import CommonOptions, WorkerLimits
 
 
 class ExternalOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -27,10 +27,10 @@ class ExternalOptions(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     log_level: str = "info"
     bus: BusOptions = BusOptions()
-    limits: Limits = Limits()
+    limits: WorkerLimits = WorkerLimits()
 
 
-class Sold(NamedTuple):
+class ExternalWorker(NamedTuple):
     """One external model, ready to be served."""
 
     worker: CommonOptions
@@ -40,7 +40,7 @@ class Sold(NamedTuple):
     ca_file: str
 
 
-def load(path: Path | None, slug: str, environ: Mapping[str, str] = os.environ) -> Sold:
+def load(path: Path | None, slug: str, environ: Mapping[str, str] = os.environ) -> ExternalWorker:
     """The model `slug` of the folder that the file at `path` names. Raises ConfigError.
 
     A key that can't be used is refused here, where somebody looks.
@@ -74,4 +74,6 @@ def load(path: Path | None, slug: str, environ: Mapping[str, str] = os.environ) 
         limits=options.limits,
     )
     ca_file = file.engine.ca_file
-    return Sold(worker, file, key, str(config.resolve(models, ca_file)) if ca_file else "")
+    return ExternalWorker(
+        worker, file, key, str(config.resolve(models, ca_file)) if ca_file else ""
+    )

@@ -8,7 +8,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from headrace.external.cost_bound import output_limit
 from headrace.external.model import ExternalModel, SystemMessages
-from headrace.external.provider import Kind
+from headrace.external.provider import ProviderKind
 from headrace.protocol.endpoints import Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.runtime.jsonobject import parse
@@ -73,7 +73,7 @@ _messages: Final = msgspec.json.Decoder(list[_Message])
 _tools: Final = msgspec.json.Decoder(list[_Tool] | None)
 
 
-class Made(NamedTuple):
+class ProviderBody(NamedTuple):
     """What the provider gets."""
 
     data: bytes
@@ -81,17 +81,17 @@ class Made(NamedTuple):
     """Whether the client itself asked for the usage of its stream."""
 
 
-def rewrite(model: ExternalModel, endpoint: Endpoint, body: bytes, *, stream: bool) -> Made:
+def rewrite(model: ExternalModel, endpoint: Endpoint, body: bytes, *, stream: bool) -> ProviderBody:
     """The provider's body. Raises ``unprocessable_request``, ``invalid_json``,
     ``endpoint_not_served``."""
     if endpoint not in model.endpoints:
         raise HeadraceError(Code.ENDPOINT_NOT_SERVED, f"This model does not serve {endpoint}.")
     fields = parse(body)
-    azure = model.engine.kind is Kind.AZURE  # where the address names the model
+    azure = model.engine.kind is ProviderKind.AZURE  # where the address names the model
     made: dict[str, Any] = {} if azure else {"model": model.engine.model}
     if endpoint is Endpoint.EMBEDDINGS:
         made |= _kept(fields, EMBEDDINGS)
-        return Made(_encoder.encode(made), wants_usage=False)
+        return ProviderBody(_encoder.encode(made), wants_usage=False)
     made["messages"] = list(messages(model, fields.get("messages", Raw(b"null"))))
     made |= _kept(fields, CHAT)
     tools = _read(_tools, fields.get("tools", Raw(b"null")), "tools") or []
@@ -105,10 +105,10 @@ def rewrite(model: ExternalModel, endpoint: Endpoint, body: bytes, *, stream: bo
     made[model.limit_field] = output_limit(fields, model.request.max_output_tokens)
     made["n"] = 1
     if not stream:
-        return Made(_encoder.encode(made), wants_usage=False)
+        return ProviderBody(_encoder.encode(made), wants_usage=False)
     options = stream_options(fields.get("stream_options")) or {}
     made |= {"stream": True, "stream_options": {"include_usage": True}}
-    return Made(_encoder.encode(made), bytes(options.get("include_usage", b"")) == b"true")
+    return ProviderBody(_encoder.encode(made), bytes(options.get("include_usage", b"")) == b"true")
 
 
 def messages(model: ExternalModel, given: Raw) -> Iterator[_Message]:

@@ -15,15 +15,15 @@ from headrace.protocol.requests import Request
 from headrace.runtime.logging import Logger
 from headrace.runtime.nats.bus import Bus, BusError
 from headrace.worker.engine.backend import Backend
-from headrace.worker.gpu_time import Share
+from headrace.worker.gpu_time import GpuTime
 from headrace.worker.http_client import EngineClient
-from headrace.worker.metrics import Metrics
+from headrace.worker.metrics import WorkerMetrics
 from headrace.worker.options import CommonOptions
 from headrace.worker.queue import frame_sender
-from headrace.worker.queue.frame_sender import Outbox
-from headrace.worker.queue.retransmit_buffer import Replay
-from headrace.worker.resume.planner import Plan, check_status
-from headrace.worker.stream.engine_stream import Answer
+from headrace.worker.queue.frame_sender import FrameSender
+from headrace.worker.queue.retransmit_buffer import RetransmitBuffer
+from headrace.worker.resume.planner import EngineCall, check_status
+from headrace.worker.stream.engine_stream import EngineStream
 
 HIGH_WATER_BYTES: Final = 2 * 1024 * 1024
 """When so much waits to be sent, answers are read no faster than the bus takes them."""
@@ -38,25 +38,25 @@ CANCELLED: Final = "Nobody waits for this answer any more."
 
 
 @dataclass(frozen=True)
-class Shared:
+class AttemptContext:
     """What all attempts of a worker share."""
 
     worker: ProcessId
     options: CommonOptions
     bus: Bus
-    outbox: Outbox
+    outbox: FrameSender
     client: EngineClient
     backend: Backend
-    replay: Replay
-    metrics: Metrics
+    replay: RetransmitBuffer
+    metrics: WorkerMetrics
     log: Logger
-    share: Share = field(default_factory=lambda: Share(0))
+    share: GpuTime = field(default_factory=lambda: GpuTime(0))
 
 
 class Attempt:
     """The work on one delivered request, in a task of its own."""
 
-    def __init__(self, shared: Shared, request: Request, number: int) -> None:
+    def __init__(self, shared: AttemptContext, request: Request, number: int) -> None:
         self.request = request
         self.number = number
         self.replies: dict[int, str] = {}
@@ -82,7 +82,7 @@ class Attempt:
         self._limit = WINDOW_BYTES
         self._credited = asyncio.Event()
         self._usage = Usage()
-        self._answer: Answer | None = None
+        self._answer: EngineStream | None = None
         self._share = 0.0
         self._stop: Fail | None = None
         self._task: asyncio.Task[None] | None = None
@@ -161,9 +161,9 @@ class Attempt:
         self.complete = True
         self.outcome = "ok" if status < 400 else "engine_refused"
 
-    async def _exchange(self, plan: Plan) -> tuple[Usage, int]:
+    async def _exchange(self, plan: EngineCall) -> tuple[Usage, int]:
         """Post it to the engine and send the answer; the usage and the engine's status."""
-        answer = Answer(
+        answer = EngineStream(
             self._shared.options.limits, self, plan.reader, ids=plan.ids, timings=plan.timings
         )
         self._answer = answer

@@ -8,7 +8,7 @@ from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Fail
 from headrace.protocol.names import ProcessId, RequestId
 from headrace.runtime.nats.bus import BusError, Message
-from headrace.worker.queue.attempt import Shared
+from headrace.worker.queue.attempt import AttemptContext
 from headrace.worker.queue.intake import Intake
 
 LOST: Final = "The worker no longer has the rest of this answer."
@@ -17,7 +17,7 @@ LOST: Final = "The worker no longer has the rest of this answer."
 class Control:
     """Answers control messages."""
 
-    def __init__(self, shared: Shared, intake: Intake) -> None:
+    def __init__(self, shared: AttemptContext, intake: Intake) -> None:
         self._shared = shared
         self._intake = intake
 

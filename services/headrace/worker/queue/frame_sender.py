@@ -32,7 +32,7 @@ class Sender(Protocol):
         """Send, or raise BusError."""
 
 
-class Address(NamedTuple):
+class FrameRoute(NamedTuple):
     """Where the frames of a request go: alone, or with others."""
 
     request: str
@@ -40,21 +40,21 @@ class Address(NamedTuple):
     together: str
 
 
-def address(edge: str, request: str) -> Address:
+def address(edge: str, request: str) -> FrameRoute:
     """The address of a request of `edge`. Raises ValueError for a name that is not admitted."""
     process = ProcessId(edge)
     alone = subjects.response(process, RequestId(request))
-    return Address(request, alone, subjects.responses_together(process))
+    return FrameRoute(request, alone, subjects.responses_together(process))
 
 
-class Outbox:
+class FrameSender:
     """Publishes frames. What the bus does not take is told to `unsent`, and left to be resumed."""
 
     def __init__(self, bus: Sender, unsent: Callable[[], None]) -> None:
         self._bus = bus
         self._unsent = unsent
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[str, list[tuple[Address, bytes]]] = {}
+        self._waiting: dict[str, list[tuple[FrameRoute, bytes]]] = {}
         self._size = 0
         self._due = 0.0
         self._flush: asyncio.Handle | None = None
@@ -65,7 +65,7 @@ class Outbox:
         """Bytes that wait to be sent."""
         return self._bus.waiting + self._size
 
-    def soon(self, to: Address, frame: bytes) -> None:
+    def soon(self, to: FrameRoute, frame: bytes) -> None:
         """Send `frame` within a millisecond."""
         self._add(to, frame)
         if self._flush is None:
@@ -75,7 +75,7 @@ class Outbox:
             else:
                 self._flush = self._loop.call_at(self._due, self.flush)
 
-    def now(self, to: Address, frame: bytes) -> None:
+    def now(self, to: FrameRoute, frame: bytes) -> None:
         """Send what waits, and `frame`, in this turn of the loop."""
         self._add(to, frame)
         if not self._at_once:
@@ -96,7 +96,7 @@ class Outbox:
             for together, frames in waiting.items():
                 self._send_all(together, frames)
 
-    def _add(self, to: Address, frame: bytes) -> None:
+    def _add(self, to: FrameRoute, frame: bytes) -> None:
         frames = self._waiting.get(to.together)
         if frames is None:
             self._waiting[to.together] = [(to, frame)]
@@ -104,7 +104,7 @@ class Outbox:
             frames.append((to, frame))
         self._size += len(frame)
 
-    def _send_all(self, together: str, frames: list[tuple[Address, bytes]]) -> None:
+    def _send_all(self, together: str, frames: list[tuple[FrameRoute, bytes]]) -> None:
         first, size = 0, 0
         for n, (_, frame) in enumerate(frames):
             if size and size + len(frame) > MESSAGE_BYTES:
@@ -113,7 +113,7 @@ class Outbox:
             size += len(frame)
         self._send(together, frames[first:])
 
-    def _send(self, together: str, frames: list[tuple[Address, bytes]]) -> None:
+    def _send(self, together: str, frames: list[tuple[FrameRoute, bytes]]) -> None:
         try:
             if len(frames) == 1:
                 ((to, frame),) = frames

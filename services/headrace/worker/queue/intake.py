@@ -1,6 +1,7 @@
 """Requests in: pulls sent, deliveries sorted, attempts started, messages acknowledged.
 
-The shell around `Puller`: one subscription for everything that pulls bring, one publish per pull.
+The shell around `PullScheduler`: one subscription for everything that pulls bring, one publish
+per pull.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from headrace.protocol import codec, subjects
-from headrace.protocol.codec import UnknownVersion
+from headrace.protocol.codec import UnknownVersionError
 from headrace.protocol.control import Cancel, Credit
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Fail
@@ -25,9 +26,9 @@ from headrace.runtime.nats.jetstream import (
     JetStream,
     delivery_of,
 )
-from headrace.worker.queue.attempt import Attempt, Shared
-from headrace.worker.queue.pull_scheduler import Puller
-from headrace.worker.queue.retransmitter import NAK_LATER, Echo
+from headrace.worker.queue.attempt import Attempt, AttemptContext
+from headrace.worker.queue.pull_scheduler import PullScheduler
+from headrace.worker.queue.retransmitter import NAK_LATER, Retransmitter
 
 WARY_SECONDS: Final = 0.5
 """So long after a failure of the engine nothing is begun. The edge sends what failed again at once:
@@ -37,14 +38,16 @@ it must not meet the same dead engine, before the worker knows that it is dead."
 class Intake:
     """The requests that this worker has taken."""
 
-    def __init__(self, shared: Shared, jetstream: JetStream, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, shared: AttemptContext, jetstream: JetStream, tasks: asyncio.TaskGroup
+    ) -> None:
         self._shared = shared
         self._jetstream = jetstream
         self._tasks = tasks
-        self._echo = Echo(shared)
+        self._echo = Retransmitter(shared)
         self._slots = shared.options.slots
         weights = shared.options.lanes.weights
-        self._puller = Puller(self._slots, weights)
+        self._puller = PullScheduler(self._slots, weights)
         self._inbox = f"{shared.bus.inbox}.pull"
         self._running: dict[str, Attempt] = {}
         # The heaviest lane first: its requests are the first to get a slot.
@@ -264,7 +267,7 @@ class Intake:
     def _refuse(self, reply: str, delivered: int, error: HeadraceError) -> None:
         self._shared.metrics.refused.inc()
         self._shared.log.warning("message_refused", code=error.code)
-        if isinstance(error, UnknownVersion):
+        if isinstance(error, UnknownVersionError):
             told = error.preamble
             subject = subjects.response(ProcessId(told.edge), RequestId(told.id))
             fail = Fail(delivered, 0, error.code, error.message, retryable=False)

@@ -59,7 +59,7 @@ class Pull(NamedTuple):
 
 
 @dataclass
-class _Asked:
+class _OpenPull:
     lane: "_Lane"
     left: int
     lost_at: float
@@ -83,13 +83,13 @@ class _Lane:
     """Requests that its batch pulls may still bring."""
 
 
-class Puller:
+class PullScheduler:
     """Decides about pulls. `now` is any clock that does not run backwards."""
 
     def __init__(self, slots: int, weights: Mapping[str, int]) -> None:
         self._slots = slots
         self._lanes = {name: _Lane(name, weight) for name, weight in weights.items()}
-        self._asked: dict[int, _Asked] = {}
+        self._asked: dict[int, _OpenPull] = {}
         self._number = 0
         self._batched = 0
         self._look_at = float("inf")
@@ -237,7 +237,7 @@ class Puller:
         self._number += 1
         expires = (STANDING_SECONDS if lane.sure else UNSURE_SECONDS) if standing else 0.0
         lost_at = now + (expires + GRACE_SECONDS if standing else BATCH_SECONDS)
-        self._asked[self._number] = _Asked(lane, batch, lost_at, standing, look)
+        self._asked[self._number] = _OpenPull(lane, batch, lost_at, standing, look)
         self._look_at = min(self._look_at, lost_at)
         lane.pulls += 1
         self.outstanding += batch

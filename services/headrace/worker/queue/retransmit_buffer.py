@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Kept:
+class KeptFrames:
     """What is known of one request's last attempt."""
 
     edge: str
@@ -24,14 +24,14 @@ class Kept:
         return self.first + len(self.frames)
 
 
-class Replay:
+class RetransmitBuffer:
     """The encoded frames of each request's last attempt, bounded per request and in total."""
 
     def __init__(self, *, per_request: int, total: int, seconds: float) -> None:
         self._per_request = per_request
         self._total = total
         self._seconds = seconds
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, KeptFrames] = {}
         self.size = 0
         """Bytes kept in all."""
 
@@ -41,7 +41,7 @@ class Replay:
     def begin(self, request: str, edge: str, attempt: int) -> None:
         """Frames of a new attempt follow, from seq 0; those of an older one are forgotten."""
         self._forget(request)
-        self._kept[request] = Kept(edge, attempt)
+        self._kept[request] = KeptFrames(edge, attempt)
 
     def add(self, request: str, frame: bytes) -> None:
         """Keep the next frame of `request`; at a bound the oldest frames are let go."""
@@ -80,16 +80,16 @@ class Replay:
             return None
         return list(kept.frames)[next_seq - kept.first :]
 
-    def find(self, request: str) -> Kept | None:
+    def find(self, request: str) -> KeptFrames | None:
         """What is known of `request`."""
         return self._kept.get(request)
 
-    def ended(self, request: str) -> Kept | None:
+    def ended(self, request: str) -> KeptFrames | None:
         """The same, if its last attempt has ended."""
         kept = self._kept.get(request)
         return kept if kept is not None and kept.ended_at is not None else None
 
-    def _make_room(self, current: Kept) -> None:
+    def _make_room(self, current: KeptFrames) -> None:
         for request, kept in list(self._kept.items()):
             if self.size <= self._total:
                 return
@@ -98,7 +98,7 @@ class Replay:
         while self.size > self._total and current.frames:
             self._drop_oldest(current)
 
-    def _drop_oldest(self, kept: Kept) -> None:
+    def _drop_oldest(self, kept: KeptFrames) -> None:
         size = len(kept.frames.popleft())
         kept.first += 1
         kept.size -= size

@@ -10,16 +10,16 @@ from headrace.protocol.names import ProcessId, RequestId
 from headrace.protocol.requests import ATTEMPTS, Request
 from headrace.runtime.nats.bus import BusError
 from headrace.runtime.nats.jetstream import ACK, NAK
-from headrace.worker.queue.attempt import CANCELLED, Attempt, Shared
+from headrace.worker.queue.attempt import CANCELLED, Attempt, AttemptContext
 
 NAK_LATER: Final = NAK + b' {"delay": 1000000000}'
 """In nanoseconds. So long an edge has to take a message back that it does not need, after all."""
 
 
-class Echo:
+class Retransmitter:
     """Speaks of what the replay buffer remembers."""
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: AttemptContext) -> None:
         self._shared = shared
 
     def frames(self, request: str, first: int = 0) -> None:

@@ -15,7 +15,7 @@ _DATA: Final = b"data:"
 _decoder: Final = msgspec.json.Decoder(dict[str, Any])
 
 
-class Continued(sse.UsageReader):
+class EventRewriter(sse.UsageReader):
     """Rewrites each event.
 
     They keep the stream's `id` and `created`, no second role comes, and the usage counts the

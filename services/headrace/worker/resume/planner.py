@@ -10,13 +10,13 @@ from headrace.protocol.endpoints import ENGINE_PATHS, Endpoint
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Usage
 from headrace.protocol.requests import Partial, Request
-from headrace.runtime.engine import Continues, EngineOptions, Kind
+from headrace.runtime.engine import EngineKind, EngineOptions, ResumeMode
 from headrace.worker.http_client import EngineClient, EngineError
 from headrace.worker.resume import resume_body
-from headrace.worker.resume.event_rewriter import Continued, ending
-from headrace.worker.resume.request_body import Body
+from headrace.worker.resume.event_rewriter import EventRewriter, ending
+from headrace.worker.resume.request_body import RequestBody
 from headrace.worker.resume.resume_body import Fields
-from headrace.worker.stream.engine_stream import Reader
+from headrace.worker.stream.engine_stream import EventReader
 from headrace.worker.stream.token_ids import unpack
 
 _object: Final = msgspec.json.Decoder(dict[str, Any])
@@ -28,12 +28,12 @@ HALVES: Final = 8
 """So many tokens at the end may be parts of a character."""
 
 
-class Plan(NamedTuple):
+class EngineCall(NamedTuple):
     """What to ask, and how to read the answer. Without a path nothing is asked: `said` is all."""
 
     path: str
     body: bytes
-    reader: Reader
+    reader: EventReader
     ids: bool = False
     timings: bool = False
     said: bytes = b""
@@ -53,7 +53,7 @@ def check_status(status: int) -> NoReturn:
     refuse(f"the model's engine refused to (HTTP {status})")
 
 
-class Continuation:
+class ResumePlanner:
     """Finds out how to go on after `partial`."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Continuation:
         options: EngineOptions,
         request: Request,
         partial: Partial,
-        made: Body,
+        made: RequestBody,
     ) -> None:
         self._client = client
         self._options = options
@@ -70,16 +70,18 @@ class Continuation:
         self._partial = partial
         self._made = made
 
-    async def plan(self) -> Plan:
+    async def plan(self) -> EngineCall:
         """The plan. Raises HeadraceError ``not_continued``, and OSError where the engine fails."""
         partial, made = self._partial, self._made
         if partial.finish:
             return await self._end()
         if not partial.text:
-            reader = Continued(partial, keep_usage=made.wants_usage)
-            return Plan(ENGINE_PATHS[self._endpoint], made.data, reader, made.ids, made.timings)
+            reader = EventRewriter(partial, keep_usage=made.wants_usage)
+            return EngineCall(
+                ENGINE_PATHS[self._endpoint], made.data, reader, made.ids, made.timings
+            )
         way = self._options.way
-        if way is Continues.NO:
+        if way is ResumeMode.NO:
             refuse("the model's engine has no way to")
         if name := resumable.obstacle(made.fields):
             refuse(f"the request asks for `{name}`")
@@ -88,51 +90,51 @@ class Continuation:
         fields = self._with_default_limit(made.fields)
         if resume_body.spend(fields, partial.count) is None:
             return await self._end()
-        if way is Continues.TOKENS and (plan := await self._after_ids(fields)):
+        if way is ResumeMode.TOKENS and (plan := await self._after_ids(fields)):
             return plan
         return await self._after_text(fields)
 
     def _with_default_limit(self, fields: Fields) -> Fields:
         if (
-            self._options.kind is Kind.VLLM
+            self._options.kind is EngineKind.VLLM
             and self._endpoint is Endpoint.COMPLETIONS
             and not resume_body.limited(fields)
         ):
             return fields | {"max_tokens": resume_body.raw(resume_body.VLLM_COMPLETION_TOKENS)}
         return fields
 
-    async def _end(self) -> Plan:
+    async def _end(self) -> EngineCall:
         """All tokens have been sent."""
         usage = Usage(await self._prompt_tokens(), self._partial.count)
         keep = self._made.wants_usage
-        reader = Continued(
+        reader = EventRewriter(
             self._partial, keep_usage=keep, count=usage.completion_tokens,
             prompt_tokens=usage.prompt_tokens,
         )  # fmt: skip
         model = str(resumable.value(self._made.fields["model"]))
         tell = keep and not self._partial.told
         said = ending(self._partial, self._endpoint, model, usage, keep_usage=tell)
-        return Plan("", b"", reader, said=said)
+        return EngineCall("", b"", reader, said=said)
 
-    async def _after_text(self, fields: Fields) -> Plan:
+    async def _after_text(self, fields: Fields) -> EngineCall:
         partial = self._partial
         less = resume_body.spend(fields, partial.count)
-        prefills = self._options.kind is Kind.LLAMACPP
+        prefills = self._options.kind is EngineKind.LLAMACPP
         asked = resume_body.after_text(less or fields, partial.text, prefills=prefills)
         if asked is None:
             refuse("its prompt is not text")
-        reader = Continued(
+        reader = EventRewriter(
             partial, keep_usage=self._made.wants_usage, count=partial.count,
             prompt_tokens=await self._prompt_tokens(),
         )  # fmt: skip
-        return Plan(
+        return EngineCall(
             ENGINE_PATHS[self._endpoint],
             msgspec.json.encode(asked),
             reader,
             timings=self._made.timings,
         )
 
-    async def _after_ids(self, fields: Fields) -> Plan | None:
+    async def _after_ids(self, fields: Fields) -> EngineCall | None:
         partial = self._partial
         ids = unpack(partial.tokens)
         if not ids or len(ids) < partial.count or not resume_body.takes_ids(fields):
@@ -150,12 +152,12 @@ class Continuation:
         if less is None or (chat and len(prompt) + len(whole) >= context):
             return await self._end()
         asked = resume_body.after_ids(less, prompt + whole, context=context)
-        reader = Continued(
+        reader = EventRewriter(
             partial, keep_usage=self._made.wants_usage, chat=chat, count=len(whole),
             prompt_tokens=len(prompt),
         )  # fmt: skip
         path = ENGINE_PATHS[Endpoint.COMPLETIONS]
-        return Plan(path, msgspec.json.encode(asked), reader, ids=True)
+        return EngineCall(path, msgspec.json.encode(asked), reader, ids=True)
 
     async def _whole_characters(self, ids: list[int]) -> list[int] | None:
         """The ids up to the end of the text; None where they are not those of the text.

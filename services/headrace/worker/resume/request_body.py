@@ -13,7 +13,7 @@ from headrace.runtime.jsonobject import parse
 _encoder: Final = msgspec.json.Encoder()
 
 
-class Body(NamedTuple):
+class RequestBody(NamedTuple):
     """What the engine gets, and what of its answer only we have asked for."""
 
     data: bytes
@@ -35,7 +35,7 @@ def rewrite(
     stream: bool,
     ids: bool = False,
     timings: bool = False,
-) -> Body:
+) -> RequestBody:
     """The engine's body. Values are carried as they are.
 
     With `ids` the engine is asked for token ids, with `timings` for its timings, where they are of
@@ -45,11 +45,11 @@ def rewrite(
     fields["model"] = Raw(_encoder.encode(name))
     if endpoint is Endpoint.EMBEDDINGS:
         fields.pop("stream", None)
-        return Body(_encoder.encode(fields), fields, wants_usage=False)
+        return RequestBody(_encoder.encode(fields), fields, wants_usage=False)
     # The envelope decided how the answer travels; a body that differs must not change it.
     fields["stream"] = Raw(b"true" if stream else b"false")
     if not stream:
-        return Body(_encoder.encode(fields), fields, wants_usage=False)
+        return RequestBody(_encoder.encode(fields), fields, wants_usage=False)
     ids = ids and resumable.may_tell_ids(fields)
     if ids:
         fields["return_token_ids"] = Raw(b"true")
@@ -59,11 +59,13 @@ def rewrite(
     options = stream_options(fields.get("stream_options"))
     if options is None:
         # Not what OpenAI's API allows: the engine says so better than we could.
-        return Body(_encoder.encode(fields), fields, wants_usage=True, ids=ids, timings=timings)
+        return RequestBody(
+            _encoder.encode(fields), fields, wants_usage=True, ids=ids, timings=timings
+        )
     wants_usage = bytes(options.get("include_usage", b"")) == b"true"
     options["include_usage"] = Raw(b"true")
     fields["stream_options"] = Raw(_encoder.encode(options))
-    return Body(_encoder.encode(fields), fields, wants_usage, ids, timings)
+    return RequestBody(_encoder.encode(fields), fields, wants_usage, ids, timings)
 
 
 def stream_options(raw: Raw | None) -> dict[str, Raw] | None:

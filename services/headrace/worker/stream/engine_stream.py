@@ -6,11 +6,11 @@ from typing import Final, Protocol
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.frames import Usage
 from headrace.worker.http_client import EngineError, Flow
-from headrace.worker.options import Limits
+from headrace.worker.options import WorkerLimits
 from headrace.worker.stream import sse
 from headrace.worker.stream.batcher import Batcher
-from headrace.worker.stream.llamacpp_timings import Timer
-from headrace.worker.stream.token_ids import Taker
+from headrace.worker.stream.llamacpp_timings import TimingsExtractor
+from headrace.worker.stream.token_ids import TokenIdExtractor
 
 PIECE_BYTES: Final = 512 * 1024
 """A whole answer travels in frames of this size: far below the bus's limit, cheap to repeat."""
@@ -25,7 +25,7 @@ _TEXTS: Final = ((b'"content":"', b'"content":""'), (b'"text":"', b'"text":""'))
 Judge = Callable[[int, bytearray, str], bytearray]
 
 
-class Output(Protocol):
+class StreamOutput(Protocol):
     """Where an answer goes."""
 
     def head(self, status: int, media: str) -> None:
@@ -50,7 +50,7 @@ class Output(Protocol):
         """Whether the client has so much to read that no more should be sent."""
 
 
-class Reader(Protocol):
+class EventReader(Protocol):
     """Makes an engine's events those of the client's stream, and notes the usage."""
 
     usage: Usage
@@ -59,18 +59,24 @@ class Reader(Protocol):
         """Whole events as they are for the client."""
 
 
-class Answer:
+class EngineStream:
     """The `Sink` of one request's exchange."""
 
     def __init__(
-        self, limits: Limits, output: Output, reader: Reader, *, ids: bool, timings: bool = False
+        self,
+        limits: WorkerLimits,
+        output: StreamOutput,
+        reader: EventReader,
+        *,
+        ids: bool,
+        timings: bool = False,
     ) -> None:
         self._limits = limits
         self._output = output
         self._splitter = sse.Splitter(limits.event_bytes)
         self._reader = reader
-        self._taker = Taker() if ids else None
-        self._timer = Timer() if timings else None
+        self._taker = TokenIdExtractor() if ids else None
+        self._timer = TimingsExtractor() if timings else None
         self._batcher = Batcher(lambda: output.window, self._send)
         self.streams = False
         self._events = 0

@@ -20,7 +20,7 @@ _GOES_ON: Final = b'"finish_reason":null'
 """In the last event llama.cpp tells timings unasked."""
 
 
-class Timer:
+class TimingsExtractor:
     """Takes the counts out of one stream's events."""
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ def unpack(packed: bytes) -> list[int]:
     return list(struct.unpack(f"<{len(packed) // 4}I", packed))
 
 
-class Taker:
+class TokenIdExtractor:
     """Takes the ids out of one stream's events. Those of events without text wait for the text."""
 
     def __init__(self) -> None:
