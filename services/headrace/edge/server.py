@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from headrace.edge import app
-from headrace.edge.api.connection import Connection
+from headrace.edge.api.connection import HttpConnection
 from headrace.edge.auth.api_keys import KeyRing
 from headrace.edge.dispatch.dispatcher import Dispatcher
 from headrace.edge.gateway import Gateway
@@ -92,7 +92,7 @@ async def serve(
     server = _Server(
         uvicorn.Config(
             asgi,
-            http=Connection,
+            http=HttpConnection,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -23,7 +23,7 @@ LINGER_SECONDS: Final = 2.0
 """How long a refused client may take to hear why."""
 
 CONNECTION: Final = "headrace.connection"
-"""Where an ASGI scope holds the `Connection` that its request came by."""
+"""Where an ASGI scope holds the `HttpConnection` that its request came by."""
 
 
 class _BufferedTransport:
@@ -55,7 +55,7 @@ class _BufferedTransport:
         return getattr(self._transport, name)
 
 
-class Connection(HttpToolsProtocol):
+class HttpConnection(HttpToolsProtocol):
     """uvicorn's HTTP connection, with bounds on headers and JSON for what is not even HTTP.
 
     Who serves a request may ask to be told when its client leaves (`on_left`): ASGI's own way

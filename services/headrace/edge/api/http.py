@@ -8,7 +8,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.edge.api import errors
-from headrace.edge.api.connection import CONNECTION, Connection
+from headrace.edge.api.connection import CONNECTION, HttpConnection
 from headrace.protocol.endpoints import Headers
 from headrace.protocol.errors import Code, HeadraceError
 from headrace.protocol.names import RequestId, new_request_id
@@ -121,7 +121,7 @@ class ErrorBoundary:
         begun = False
         hot = self._hot.get(scope["path"]) if scope["method"] == "POST" else None
         # An answer to HEAD has no body that could take the headers along.
-        connection: Connection | None = scope.get(CONNECTION) if hot is not None else None
+        connection: HttpConnection | None = scope.get(CONNECTION) if hot is not None else None
 
         async def send_with_id(message: MutableMapping[str, Any]) -> None:
             nonlocal begun
