@@ -1,8 +1,8 @@
 """Runs a command that dies with its parent, even where that is killed with SIGKILL.
 
-``python -IS leash.py PARENT COMMAND...`` asks the kernel for it (PR_SET_PDEATHSIG, prctl(2)) and
-then becomes the command, so the process id stays the same. A program of its own, because code
-between fork and exec is not safe where the parent has threads.
+``python -IS die_with_parent.py PARENT COMMAND...`` asks the kernel for it (PR_SET_PDEATHSIG,
+prctl(2)) and then becomes the command, so the process id stays the same. A program of its own,
+because code between fork and exec is not safe where the parent has threads.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Become the command, on the leash of the process with id PARENT."""
+    """Become the command, which ends with the process of id PARENT."""
     parent, argv = int(sys.argv[1]), sys.argv[2:]
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:  # it was gone before we asked

@@ -1,6 +1,6 @@
-"""Ties a worker in a Slurm job to the demo: Slurm would let it run on where the demo is killed.
+"""Ends the worker of a Slurm job with its demo: Slurm would let it run on after a kill.
 
-What the demo starts itself is on a leash (`leash`), but a job's processes are Slurm's children.
+What the demo starts itself ends by `die_with_parent`; the processes of a job are Slurm's children.
 """
 
 import os
@@ -12,8 +12,12 @@ from typing import Final
 
 from headrace.devcluster.cluster import LocalSlurm
 
+MARK: Final = "from headrace.cli.demo import job_guard"
+"""In the argv of every worker that a job of a demo runs."""
+
 ENTRY: Final = (
-    "import sys; from headrace.cli.demo import job_guard; job_guard.tie({pid}, {root!r});"
+    f"import sys; {MARK}; "
+    "job_guard.tie({pid}, {root!r});"
     "from headrace.worker.main import main; sys.exit(main())"
 )
 """What a job runs: a worker that ends with the demo of this process id."""
@@ -21,7 +25,7 @@ ENTRY: Final = (
 
 def tie(demo: int, root: str) -> None:
     """End this process, and the Slurm at `root` with all its jobs, as soon as `demo` is gone."""
-    threading.Thread(target=_watch, args=(demo, root), daemon=True, name="tether").start()
+    threading.Thread(target=_watch, args=(demo, root), daemon=True, name="job-guard").start()
 
 
 def _watch(demo: int, root: str) -> None:

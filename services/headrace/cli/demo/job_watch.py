@@ -8,10 +8,10 @@ from typing import Final
 import msgspec
 
 from headrace.catalogue import status
-from headrace.cli.demo import engine_watch, processes
+from headrace.cli.demo import engine_watch, job_guard, processes
 
 _JOB: Final = b"SLURM_JOB_ID="
-_TIED: Final = b"demo import tether"
+_MARK: Final = job_guard.MARK.encode()
 
 
 class JobWatch:
@@ -77,4 +77,4 @@ def _is_worker(pid: int) -> bool:
         argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return argv[0] == sys.executable.encode() and any(_TIED in word for word in argv)
+    return argv[0] == sys.executable.encode() and any(_MARK in word for word in argv)
